@@ -1,0 +1,81 @@
+"""A checkpoint folder, opened for export: model, labels, tokenizer, and the digest of its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from smartbert_runtime.errors import ExportError
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.training import REPORT_FILE, load_tokenizer
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What export needs of a checkpoint; `training` is its report as JSON, empty when there is none."""
+
+    model: SmartBertForSequenceClassification
+    labels: tuple[str, ...]
+    tokenizer_json: bytes
+    pad_id: int
+    type_ids: bool
+    sha256: str
+    training: dict[str, Any]
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Load a folder that smartbert-train or save_pretrained wrote; ExportError for anything else."""
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise ExportError(f"{folder} is not a checkpoint: it has no {name}", hint="give smartbert-train's OUTPUT")
+    try:
+        family = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError) as err:
+        raise ExportError(f"{folder / CONFIG_FILE} is not a model's config", hint="train again") from err
+    if family != "smartbert":
+        raise ExportError(
+            f"{folder} holds a {family!r} model, which has no gates and exit heads",
+            hint="train it with smartbert-train --model " + str(folder),
+        )
+    model = _load_model(folder)
+    tokenizer = load_tokenizer(str(folder))
+    weights = (folder / WEIGHTS_FILE).read_bytes() + (folder / CONFIG_FILE).read_bytes()
+    report = folder / REPORT_FILE
+    names = model.config.id2label or {}
+    return Checkpoint(
+        model=model,
+        labels=tuple(str(names[number]) for number in sorted(names)),
+        tokenizer_json=tokenizer.backend_tokenizer.to_str(pretty=True).encode(),
+        pad_id=int(tokenizer.pad_token_id),
+        type_ids="token_type_ids" in tokenizer.model_input_names,
+        sha256=hashlib.sha256(weights).hexdigest(),
+        training=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
+    )
+
+
+def _load_model(folder: Path) -> SmartBertForSequenceClassification:
+    try:
+        model, info = SmartBertForSequenceClassification.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as err:
+        raise ExportError(
+            f"{folder} cannot be loaded: {str(err).strip().splitlines()[0]}",
+            hint="train again, or copy it whole",
+        ) from err
+    if info["missing_keys"]:
+        raise ExportError(
+            f"{folder / WEIGHTS_FILE} lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}",
+            hint="the checkpoint is damaged: train again, or copy it whole",
+        )
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ExportError(f"the weight {name} holds NaN or infinite values", hint="train again, with a lower rate")
+    return cast(SmartBertForSequenceClassification, model.float().eval())

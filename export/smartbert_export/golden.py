@@ -1,0 +1,100 @@
+"""Records PyTorch's answers: per part over probes, end to end over texts. Shape letters: l layers, b batch, s, h."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from smartbert_runtime.compare import DECISION_MARGIN
+from smartbert_runtime.golden import Golden, Probe
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.tokenizer import Tokens
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.reference import trace_rows
+
+# Of the 5 MB that a package's golden samples may take; probes carry every hidden state.
+PROBE_BYTES = 3_000_000
+
+
+@torch.inference_mode()
+def record_probe(model: SmartBertForSequenceClassification, tokens: Tokens) -> Probe:
+    """Send a batch through every layer and record what each part was given and gave."""
+    x_bsh, mask_b11s = model.embed(
+        *(
+            torch.from_numpy(array)
+            for array in (tokens.input_ids_bs, tokens.attention_mask_bs, tokens.token_type_ids_bs)
+        )
+    )
+    hidden, skip_logits, logits = [x_bsh], [], []
+    for index in range(model.config.layers):
+        skip_logits.append(model.gates[index](x_bsh, mask_b11s))
+        x_bsh = model.run_layer(index, x_bsh, mask_b11s)
+        hidden.append(x_bsh)
+        logits.append(model.exits[index](x_bsh, mask_b11s))
+    return Probe(
+        tokens=tokens,
+        mask_b11s=mask_b11s.numpy(),
+        hidden_lbsh=torch.stack(hidden).numpy(),
+        skip_logit_lb=torch.stack(skip_logits).numpy(),
+        logits_lbc=torch.stack(logits).numpy(),
+    )
+
+
+def record(
+    model: SmartBertForSequenceClassification, probes: Sequence[Tokens], tokens: Tokens, policy: Policy
+) -> Golden:
+    """PyTorch's answers for these probes and texts."""
+    return Golden(
+        probes=tuple(record_probe(model, probe) for probe in probes),
+        tokens=tokens,
+        traces=tuple(trace_rows(model, tokens, policy)),
+    )
+
+
+def clear_calls(golden: Golden, policy: Policy) -> list[int]:
+    """Rows without a decision so near its threshold that another machine's rounding could turn it."""
+    return [
+        row
+        for row, trace in enumerate(golden.traces)
+        if trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) > DECISION_MARGIN
+    ]
+
+
+def small_probes(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
+    """Probes to ship: the shortest text alone, and three texts of unlike length in one padded batch."""
+    lengths = tokens.attention_mask_bs.sum(axis=1)
+    order = np.argsort(lengths, kind="stable")
+    budget = PROBE_BYTES // (4 * (model.config.layers + 1) * model.config.hidden_size)
+    fitting = [int(row) for row in order if 3 * lengths[row] <= budget] or [int(order[0])]
+    return [tokens.rows(fitting[:1]), tokens.rows([fitting[0], fitting[len(fitting) // 2], fitting[-1]])]
+
+
+def wide_probes(tokens: Tokens, max_length: int) -> list[Tokens]:
+    """Probes to check with but not to ship: lengths from 1 to the model's longest, alone and padded together.
+
+    Made of the texts' own tokens, one text after another until the longest is filled.
+    """
+    stream_s = np.concatenate(
+        [ids[mask == 1] for ids, mask in zip(tokens.input_ids_bs, tokens.attention_mask_bs, strict=True)]
+    )
+    stream_s = np.tile(stream_s, -(-max_length // len(stream_s)))
+    lengths = sorted({1, 2, 3, max_length // 3 or 1, max_length})
+    return [
+        *(_cut(stream_s, [length]) for length in lengths),
+        _cut(stream_s, lengths),
+        _cut(stream_s, [max_length, 1]),
+    ]
+
+
+def _cut(stream_s: NDArray[np.int64], lengths: Sequence[int]) -> Tokens:
+    mask_bs = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    ids_bs = np.where(mask_bs == 1, stream_s[: max(lengths)], 0)
+    return Tokens(
+        input_ids_bs=ids_bs,
+        attention_mask_bs=mask_bs,
+        token_type_ids_bs=np.zeros_like(ids_bs),
+        truncated=(False,) * len(lengths),
+    )

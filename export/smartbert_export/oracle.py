@@ -1,0 +1,36 @@
+"""PyTorch as the oracle of a package: the same texts, asked of the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from smartbert_runtime.errors import InputError
+from smartbert_runtime.golden import Golden, read_golden
+from smartbert_runtime.manifest import Package
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.records import read_examples
+from smartbert_runtime.tokenizer import Tokenizer
+
+from smartbert_export.checkpoint import open_checkpoint
+from smartbert_export.golden import record, wide_probes
+
+
+def ask_checkpoint(
+    checkpoint: Path, package: Package, file: Path | None, policy: Policy, *, say: Callable[[str], None]
+) -> Golden:
+    """PyTorch's answers for the texts of `file` (None: the golden ones), with probes from 1 token to the longest."""
+    say("loading the checkpoint")
+    source = open_checkpoint(checkpoint)
+    if source.labels != package.manifest.labels or source.model.config.layers != package.manifest.model.layers:
+        raise InputError(
+            f"{checkpoint} has other labels or another depth than the package",
+            hint="is it the one it was made from?",
+        )
+    if file is None:
+        tokens = read_golden(package).tokens
+    else:
+        examples = read_examples(file)
+        tokens = Tokenizer.from_package(package).encode(examples.texts, examples.pairs)
+    say(f"asking PyTorch for {len(tokens.truncated)} texts")
+    return record(source.model, wide_probes(tokens, package.manifest.model.max_length), tokens, policy)

@@ -1,0 +1,34 @@
+"""Run SmartBERT packages over onnxruntime: `SmartBert.load("out/").classify(["..."])`. Needs no torch."""
+
+from smartbert_runtime.classifier import Prediction, SmartBert
+from smartbert_runtime.errors import (
+    CalibrationError,
+    ConfigError,
+    ExportError,
+    InputError,
+    IntegrityError,
+    ManifestError,
+    MissingExtraError,
+    ParityError,
+    ProviderError,
+    SmartBertError,
+)
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.trace import Trace
+
+__all__ = [
+    "CalibrationError",
+    "ConfigError",
+    "ExportError",
+    "InputError",
+    "IntegrityError",
+    "ManifestError",
+    "MissingExtraError",
+    "ParityError",
+    "Policy",
+    "Prediction",
+    "ProviderError",
+    "SmartBert",
+    "SmartBertError",
+    "Trace",
+]

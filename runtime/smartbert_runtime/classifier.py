@@ -1,0 +1,195 @@
+"""SmartBert: a package folder, opened, that answers texts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from smartbert_runtime.engine import Outcome, run_batch
+from smartbert_runtime.errors import ConfigError, InputError, IntegrityError
+from smartbert_runtime.manifest import POLICY_FILE, Package, open_package
+from smartbert_runtime.policy import Policy, PolicyFile, parse_policy_file, softmax
+from smartbert_runtime.sessions import CPU, Sessions
+from smartbert_runtime.tokenizer import Tokenizer
+from smartbert_runtime.trace import Trace
+
+DEFAULT_PRESET = "default"
+DEFAULT_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One text's answer. `latency_ms` counts from the start of the text's batch, tokenizing included.
+
+    `truncated` says that the text was longer than the model and was cut.
+    """
+
+    text: str
+    text_pair: str | None
+    label: str
+    score: float
+    probabilities: dict[str, float]
+    trace: Trace
+    latency_ms: float
+    truncated: bool
+
+    @property
+    def exit_layer(self) -> int:
+        """The layer whose head answered, from 1."""
+        return self.trace.exit_layer
+
+    @property
+    def layers_run(self) -> tuple[int, ...]:
+        """Layers that were computed for this text."""
+        return self.trace.layers_run
+
+    @property
+    def layers_skipped(self) -> tuple[int, ...]:
+        """Layers whose gate left them out; layers after `exit_layer` are in neither."""
+        return self.trace.layers_skipped
+
+    def as_dict(self, index: int) -> dict[str, object]:
+        """The line that `smartbert-infer --format json` prints."""
+        pair = {} if self.text_pair is None else {"text_pair": self.text_pair}
+        return {
+            "index": index,
+            "text": self.text,
+            **pair,
+            "label": self.label,
+            "score": self.score,
+            "probabilities": self.probabilities,
+            "exit_layer": self.exit_layer,
+            "layers_run": list(self.layers_run),
+            "layers_skipped": list(self.layers_skipped),
+            "latency_ms": self.latency_ms,
+        }
+
+
+class SmartBert:
+    """Text classifier over a package folder.
+
+    >>> model = SmartBert.load("out/")
+    >>> model.classify(["You won a prize, call now!"])[0].label
+    'spam'
+    """
+
+    def __init__(self, package: Package, sessions: Sessions, tokenizer: Tokenizer, policies: PolicyFile) -> None:
+        self.package, self.sessions, self.tokenizer, self.policies = package, sessions, tokenizer, policies
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | str,
+        *,
+        layout: str | None = None,
+        precision: str | None = None,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+        preload: bool = False,
+    ) -> SmartBert:
+        """Open a package folder; graphs are loaded when a text first needs them, or all at once with `preload`.
+
+        layout, precision: which variant to run; None takes the package's first.
+        providers: onnxruntime execution providers, in order of preference.
+        threads: cores each part may use; None takes those this process is allowed.
+        Raises ManifestError or IntegrityError for a folder that is not whole, ProviderError for unknown providers.
+        """
+        package = open_package(folder)
+        variant = package.manifest.variant(layout, precision)
+        sessions = Sessions(package, variant, providers=providers, threads=threads)
+        if preload:
+            sessions.open_all()
+        return cls(package, sessions, Tokenizer.from_package(package), _read_policies(package))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+        return self.package.manifest.labels
+
+    def policy(self, preset: str = DEFAULT_PRESET) -> Policy:
+        """A named preset of policy.json for the variant that was loaded."""
+        return self.policies.preset(self.sessions.variant.name, preset)
+
+    def classify(
+        self,
+        texts: Sequence[str],
+        *,
+        text_pairs: Sequence[str] | None = None,
+        policy: Policy | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        truncate: bool = True,
+    ) -> list[Prediction]:
+        """One prediction a text, in the order given.
+
+        policy: thresholds to use in place of the package's preset "default".
+        batch_size: texts computed together; it changes speed, never an answer.
+        truncate: false refuses texts longer than the model (InputError) in place of cutting them.
+        """
+        if isinstance(texts, str):
+            raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}")
+        _check_texts(texts, text_pairs)
+        policy = self.policy() if policy is None else policy
+        # Texts of like length share a batch, so that little of it is padding.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(text_pairs[row] if text_pairs else ""))
+        predictions: dict[int, Prediction] = {}
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            pairs = [text_pairs[row] for row in rows] if text_pairs is not None else None
+            batch = self._classify_batch([texts[row] for row in rows], pairs, policy, truncate)
+            predictions.update(zip(rows, batch, strict=True))
+        return [predictions[row] for row in range(len(texts))]
+
+    def _classify_batch(
+        self, texts: list[str], pairs: list[str] | None, policy: Policy, truncate: bool
+    ) -> list[Prediction]:
+        started = time.perf_counter()
+        tokens = self.tokenizer.encode(texts, pairs, truncate=truncate)
+        encoded = time.perf_counter() - started
+        outcomes = run_batch(
+            self.sessions,
+            tokens,
+            policy,
+            layers=self.package.manifest.model.layers,
+            classes=len(self.labels),
+        )
+        return [
+            self._prediction(text, pairs[row] if pairs else None, outcome, encoded, tokens.truncated[row])
+            for row, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))
+        ]
+
+    def _prediction(self, text: str, pair: str | None, outcome: Outcome, encoded: float, truncated: bool) -> Prediction:
+        probabilities = softmax(outcome.trace.logits_c)
+        best = int(np.argmax(probabilities))
+        return Prediction(
+            text=text,
+            text_pair=pair,
+            label=self.labels[best],
+            score=float(probabilities[best]),
+            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
+            trace=outcome.trace,
+            latency_ms=(encoded + outcome.seconds) * 1000.0,
+            truncated=truncated,
+        )
+
+
+def _check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
+    if text_pairs is not None and len(text_pairs) != len(texts):
+        raise InputError(f"{len(texts)} texts but {len(text_pairs)} second texts", hint="give one for each text")
+    for place, rows in (("text", texts), ("second text", text_pairs or ())):
+        for number, text in enumerate(rows, start=1):
+            if not text.strip():
+                raise InputError(f"{place} {number} is empty", hint="remove it, or give it some words")
+
+
+def _read_policies(package: Package) -> PolicyFile:
+    try:
+        text = (package.root / POLICY_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise IntegrityError(f"{POLICY_FILE} cannot be read: {err}", hint="copy the whole folder") from err
+    return parse_policy_file(text)

@@ -1,0 +1,1 @@
+"""The commands: one small file each, over the library's public functions."""

@@ -1,0 +1,74 @@
+"""What all commands share: errors as `error:` and `hint:` lines with an exit code, steps told on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, NoReturn
+
+import typer
+
+from smartbert_runtime.errors import MissingExtraError, SmartBertError
+
+
+def run_command(function: Callable[..., Any]) -> NoReturn:
+    """Run a one-command program and exit: 0 good, 1 a named error, 2 usage, 3 parity failed, 130 interrupted."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    try:
+        app(standalone_mode=True)
+    except SmartBertError as err:
+        print(f"error: {err}", file=sys.stderr)
+        if err.hint:
+            print(f"hint: {err.hint}", file=sys.stderr)
+        sys.exit(err.exit_code)
+    except BrokenPipeError:
+        # The reader has gone (`| head`): nothing is left to say, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(0)
+
+
+@contextmanager
+def require_extra(command: str, extra: str) -> Iterator[None]:
+    """Imports inside turn a missing package into MissingExtraError with the pip command."""
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        raise MissingExtraError(command, extra, (err.name or "").split(".")[0]) from err
+
+
+class ReportFormat(StrEnum):
+    """How a report is printed."""
+
+    text = "text"
+    json = "json"
+
+
+class Steps:
+    """Says on stderr what is being done: one line that is rewritten on a terminal, a line a step elsewhere."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def say(self, step: str) -> None:
+        """Begin a step."""
+        print(
+            f"\r\033[K{step}" if self._terminal else step,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

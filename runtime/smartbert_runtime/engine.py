@@ -1,0 +1,137 @@
+"""How a batch runs: layer by layer, each text deciding alone; texts that answered leave, texts that skip wait.
+
+This is the file to read first. `policy` is asked for every decision, `parts` for every number.
+Shape letters: b batch, s sequence, h hidden, c classes, l layers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert_runtime.policy import Policy, normalised_entropy
+from smartbert_runtime.tokenizer import Tokens
+from smartbert_runtime.trace import Trace
+
+
+class Parts(Protocol):
+    """Whatever runs a part by name: `Sessions` on a device, another runner in a test."""
+
+    def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        """The part's outputs."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One text's trace, and when its answer stood, in seconds since the engine began the batch."""
+
+    trace: Trace
+    seconds: float
+
+
+def run_batch(parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, classes: int) -> list[Outcome]:
+    """Classify one batch; outcome i belongs to row i.
+
+    Each row's answer is the one it would get alone: a layer is run on just the rows that want it, and padding is
+    masked out of everything.
+    """
+    started = time.perf_counter()
+    hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
+    journal = _Journal(len(hidden_bsh), layers, classes, started)
+    rows = np.arange(len(hidden_bsh))  # the batch's rows that are still on their way
+    lengths = tokens.attention_mask_bs.sum(axis=1)
+
+    for layer in range(1, layers + 1):
+        runs = np.ones(len(rows), dtype=bool)
+        if not policy.no_skip:
+            (skip_logit_b,) = parts.run(f"gate_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})
+            runs = ~policy.skips(skip_logit_b)
+            journal.skip_logit_bl[rows, layer - 1] = skip_logit_b
+            journal.skipped_bl[rows[~runs], layer - 1] = True
+        if runs.any():
+            journal.run_bl[rows[runs], layer - 1] = True
+            hidden_bsh = _run_layer(parts, layer, hidden_bsh, mask_b11s, runs)
+
+        last = layer == layers
+        ends = np.full(len(rows), last)
+        if policy.max_layers is not None:
+            ends |= journal.run_bl[rows].sum(axis=1) >= policy.max_layers
+        asked = ends if policy.no_exit else ends | runs
+        if not asked.any():
+            continue
+        (logits_bc,) = parts.run(f"exit_{layer:02d}", {"hidden": hidden_bsh[asked], "mask": mask_b11s[asked]})
+        answers = ends[asked]
+        if not (policy.no_exit or last):
+            # At the last layer there is nothing left to decide.
+            journal.entropy_bl[rows[asked], layer - 1] = normalised_entropy(logits_bc)
+            answers = answers | policy.exits(logits_bc)
+        if not answers.any():
+            continue
+        journal.answer(rows[asked][answers], logits_bc[answers], layer)
+        stays = np.ones(len(rows), dtype=bool)
+        stays[np.flatnonzero(asked)[answers]] = False
+        if not stays.any():
+            break
+        rows = rows[stays]
+        longest = int(lengths[rows].max())  # padding that only the leavers needed goes with them
+        hidden_bsh, mask_b11s = hidden_bsh[stays, :longest], mask_b11s[stays, ..., :longest]
+    return journal.outcomes()
+
+
+def _run_layer(
+    parts: Parts,
+    layer: int,
+    hidden_bsh: NDArray[np.float32],
+    mask_b11s: NDArray[np.float32],
+    runs: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """The layer applied to the rows that run it; the other rows keep their state."""
+    name = f"layer_{layer:02d}"
+    if runs.all():
+        return parts.run(name, {"hidden": hidden_bsh, "mask": mask_b11s})[0]
+    mixed_bsh = hidden_bsh.copy()
+    (mixed_bsh[runs],) = parts.run(name, {"hidden": hidden_bsh[runs], "mask": mask_b11s[runs]})
+    return mixed_bsh
+
+
+class _Journal:
+    """What has been decided so far, one row a text."""
+
+    def __init__(self, batch: int, layers: int, classes: int, started: float) -> None:
+        self.started = started
+        self.run_bl = np.zeros((batch, layers), dtype=bool)
+        self.skipped_bl = np.zeros((batch, layers), dtype=bool)
+        self.skip_logit_bl = np.full((batch, layers), np.nan)
+        self.entropy_bl = np.full((batch, layers), np.nan)
+        self.logits_bc = np.zeros((batch, classes), dtype=np.float32)
+        self.exit_layer_b = np.zeros(batch, dtype=np.int64)
+        self.seconds_b = np.zeros(batch)
+
+    def answer(self, rows: NDArray[np.int64], logits_bc: NDArray[np.float32], layer: int) -> None:
+        """These rows are done."""
+        self.logits_bc[rows] = logits_bc
+        self.exit_layer_b[rows] = layer
+        self.seconds_b[rows] = time.perf_counter() - self.started
+
+    def outcomes(self) -> list[Outcome]:
+        """One a row, in the batch's order."""
+        return [
+            Outcome(
+                trace=Trace(
+                    layers_run=tuple((np.flatnonzero(self.run_bl[row]) + 1).tolist()),
+                    layers_skipped=tuple((np.flatnonzero(self.skipped_bl[row]) + 1).tolist()),
+                    exit_layer=int(self.exit_layer_b[row]),
+                    logits_c=self.logits_bc[row],
+                    skip_logit_l=self.skip_logit_bl[row],
+                    entropy_l=self.entropy_bl[row],
+                ),
+                seconds=float(self.seconds_b[row]),
+            )
+            for row in range(len(self.exit_layer_b))
+        ]

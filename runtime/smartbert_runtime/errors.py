@@ -1,0 +1,73 @@
+"""Every error this project raises on purpose: what happened, and a hint on what to do.
+
+SmartBertError            caught by the command line: `error: ...`, `hint: ...`, exit code 1
+├── ConfigError           a setting that cannot be meant
+├── InputError            a text, a file of texts or a data set that cannot be used
+├── ManifestError         a package folder that does not say what it must
+│   └── IntegrityError    a package file that is not the one that was exported
+├── ProviderError         an execution provider that is not here or does not work
+├── ExportError           a checkpoint that cannot be cut into parts
+├── ParityError           answers that differ from PyTorch's (exit code 3; carries the report)
+├── CalibrationError      thresholds that cannot be chosen
+└── MissingExtraError     a command whose optional packages are not installed
+"""
+
+from __future__ import annotations
+
+
+class SmartBertError(Exception):
+    """What happened (`str(error)`) and what to do about it (`error.hint`)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(SmartBertError):
+    """A setting out of its range, or two that contradict each other."""
+
+
+class InputError(SmartBertError):
+    """Texts, files or data sets that cannot be used as they are."""
+
+
+class ManifestError(SmartBertError):
+    """A package folder that is missing, incomplete, or written to another schema."""
+
+
+class IntegrityError(ManifestError):
+    """A file in the package folder is not the one that was exported."""
+
+
+class ProviderError(SmartBertError):
+    """An onnxruntime execution provider is unknown here or could not be used."""
+
+
+class ExportError(SmartBertError):
+    """A checkpoint that cannot be turned into a package folder."""
+
+
+class CalibrationError(SmartBertError):
+    """No threshold meets what was asked."""
+
+
+class ParityError(SmartBertError):
+    """The package answers differently from PyTorch; `report` holds every comparison made."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, report: object, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+class MissingExtraError(SmartBertError):
+    """The command needs an extra that is not installed."""
+
+    def __init__(self, command: str, extra: str, missing: str) -> None:
+        super().__init__(
+            f"{command} needs the package {missing!r}, which is not installed",
+            hint=f"pip install 'smartbert[{extra}]'",
+        )

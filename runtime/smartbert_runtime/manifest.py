@@ -1,0 +1,246 @@
+"""manifest.json: what a package folder holds, as frozen dataclasses; reading it checks the folder.
+
+The words follow onnxruntime's own model package: a component is one part of the model (`layer_03`), a variant is
+one layout and precision (`separate-fp32`), and each component names the file it uses in each variant.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from smartbert_runtime.errors import IntegrityError, ManifestError
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.schema import decode
+
+SCHEMA_VERSION = "1.0"
+MANIFEST_FILE = "manifest.json"
+DIGEST_FILE = "manifest.sha256"
+POLICY_FILE = "policy.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output: numpy dtype name and dimensions, a word for each dynamic one."""
+
+    name: str
+    dtype: str
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One layout in one precision; the first in the manifest is the default."""
+
+    name: str
+    layout: str
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part: `role` is embeddings, layer, gate or exit; `index` its layer from 1 (0 for the embeddings)."""
+
+    name: str
+    role: str
+    index: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What the runtime must know of the model: sizes, and the longest input in tokens."""
+
+    family: str
+    layers: int
+    hidden_size: int
+    max_length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFiles:
+    """The tokenizer's own file and the few settings it does not carry."""
+
+    tokenizer: FileEntry
+    settings: FileEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenFiles:
+    """Recorded PyTorch answers and the policy they were recorded with; `texts` is absent when only ids ship."""
+
+    expected: FileEntry
+    policy: Policy
+    texts: FileEntry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the package comes from; no times and no paths, so that two exports are byte-equal."""
+
+    checkpoint_sha256: str
+    opset: int
+    options: dict[str, object]
+    packages: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole of manifest.json."""
+
+    schema_version: str
+    model: ModelFacts
+    labels: tuple[str, ...]
+    input: tuple[TensorSpec, ...]
+    output: tuple[TensorSpec, ...]
+    variants: tuple[Variant, ...]
+    components: tuple[Component, ...]
+    tokenizer: TokenizerFiles
+    golden: GoldenFiles
+    provenance: Provenance
+    extra: dict[str, object] = field(default_factory=dict)
+
+    def component(self, name: str) -> Component:
+        """The component called `name`; ManifestError names those that exist."""
+        for component in self.components:
+            if component.name == name:
+                return component
+        names = ", ".join(c.name for c in self.components)
+        raise ManifestError(f"the package has no part {name!r}", hint=f"its parts: {names}")
+
+    def variant(self, layout: str | None = None, precision: str | None = None) -> Variant:
+        """The first variant with this layout and precision (None: any); ManifestError lists what there is."""
+        for variant in self.variants:
+            if layout in (None, variant.layout) and precision in (None, variant.precision):
+                return variant
+        raise ManifestError(
+            f"the package holds no variant with layout {layout or 'any'} and precision {precision or 'any'}",
+            hint="it holds: " + ", ".join(v.name for v in self.variants),
+        )
+
+    def files(self) -> list[FileEntry]:
+        """Every file that the manifest vouches for."""
+        entries = [entry for component in self.components for entry in component.files.values()]
+        entries += [self.tokenizer.tokenizer, self.tokenizer.settings, self.golden.expected]
+        if self.golden.texts is not None:
+            entries.append(self.golden.texts)
+        return list({entry.file: entry for entry in entries}.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """An opened package folder: its place, its manifest, and notes worth telling a person."""
+
+    root: Path
+    manifest: Manifest
+    notes: tuple[str, ...] = ()
+
+    def read(self, entry: FileEntry) -> bytes:
+        """The bytes of one file, hashed on the way: what is returned is what was exported, or IntegrityError."""
+        try:
+            content = (self.root / entry.file).read_bytes()
+        except OSError as err:
+            raise IntegrityError(
+                f"{entry.file} cannot be read ({err.strerror})", hint="copy the whole folder, or export again"
+            ) from err
+        found = hashlib.sha256(content).hexdigest()
+        if found != entry.sha256:
+            raise IntegrityError(
+                f"{entry.file} does not match the manifest (sha256 {found[:12]}..., expected {entry.sha256[:12]}...)",
+                hint="the folder was changed or copied incompletely; export again or copy the whole folder",
+            )
+        return content
+
+
+def open_package(folder: Path | str) -> Package:
+    """Read and check a package folder: digest, schema, paths, every file's presence and size (not yet its hash)."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder", hint="give the folder that smartbert-export wrote")
+    try:
+        text = (root / MANIFEST_FILE).read_bytes()
+        digest = (root / DIGEST_FILE).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ManifestError(
+            f"{root} holds no readable {MANIFEST_FILE} with its {DIGEST_FILE}",
+            hint="give the folder that smartbert-export wrote, whole",
+        ) from err
+    if not digest or hashlib.sha256(text).hexdigest() != digest[0]:
+        raise IntegrityError(
+            f"{MANIFEST_FILE} does not match {DIGEST_FILE}",
+            hint="the manifest was edited or copied incompletely; export again or copy the whole folder",
+        )
+    manifest, notes = parse_manifest(text)
+    for entry in manifest.files():
+        _check_file(root, entry)
+    return Package(root=root, manifest=manifest, notes=notes)
+
+
+def parse_manifest(text: bytes) -> tuple[Manifest, tuple[str, ...]]:
+    """Manifest and notes from the JSON text; ManifestError for a newer schema or anything that does not fit."""
+    try:
+        parsed = json.loads(text)
+    except ValueError as err:
+        raise ManifestError(f"{MANIFEST_FILE} is not JSON: {err}", hint="export again") from err
+    version = parsed.get("schema_version") if isinstance(parsed, dict) else None
+    major, minor = _version(version)
+    own_major, own_minor = _version(SCHEMA_VERSION)
+    if major != own_major:
+        raise ManifestError(
+            f"{MANIFEST_FILE} has schema version {version}, this runtime reads {SCHEMA_VERSION}",
+            hint="install a newer smartbert" if major > own_major else "export again with this version",
+        )
+    unknown: list[str] | None = [] if minor > own_minor else None
+    manifest = decode(Manifest, parsed, where="manifest", unknown=unknown)
+    _check_sense(manifest)
+    return manifest, tuple(f"schema {version}: ignored the unknown key {key}" for key in unknown or ())
+
+
+def _version(text: object) -> tuple[int, int]:
+    try:
+        major, minor = str(text).split(".")
+        return int(major), int(minor)
+    except ValueError as err:
+        raise ManifestError(f"schema_version {text!r} is not of the form '1.0'", hint="export again") from err
+
+
+def _check_sense(manifest: Manifest) -> None:
+    if not manifest.variants:
+        raise ManifestError("the manifest lists no variant", hint="export again")
+    for component in manifest.components:
+        for name in component.files:
+            if name not in {variant.name for variant in manifest.variants}:
+                raise ManifestError(f"{component.name} has a file for the unlisted variant {name!r}")
+    for entry in manifest.files():
+        path = PurePosixPath(entry.file)
+        if path.is_absolute() or ".." in path.parts or "\\" in entry.file or ":" in entry.file:
+            raise ManifestError(
+                f"the manifest names {entry.file!r}, a path that leaves the folder",
+                hint="do not use this package",
+            )
+
+
+def _check_file(root: Path, entry: FileEntry) -> None:
+    path = root / entry.file
+    if not path.is_file():
+        raise IntegrityError(f"{entry.file} is missing", hint="copy the whole folder, or export again")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ManifestError(f"{entry.file} is a link that leaves the folder", hint="do not use this package")
+    if (size := path.stat().st_size) != entry.bytes:
+        raise IntegrityError(
+            f"{entry.file} has {size} bytes, the manifest says {entry.bytes}",
+            hint="the folder was copied incompletely; copy it again, or export again",
+        )

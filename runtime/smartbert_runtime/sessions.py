@@ -1,0 +1,120 @@
+"""One onnxruntime session a part, created when the part is first asked, on the providers the user named."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from smartbert_runtime.errors import ConfigError, IntegrityError, ProviderError
+from smartbert_runtime.manifest import Package, Variant
+
+CPU = "CPUExecutionProvider"
+
+
+def available_threads() -> int:
+    """Cores this process may use: its affinity where the platform has one, which is what a container limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Sessions:
+    """The parts of one variant; a part's file is read, hashed and loaded at its first use."""
+
+    def __init__(
+        self,
+        package: Package,
+        variant: Variant,
+        *,
+        providers: Sequence[str] = (CPU,),
+        threads: int | None = None,
+    ) -> None:
+        self.package, self.variant = package, variant
+        self.providers = check_providers(providers)
+        self.threads = available_threads() if threads is None else threads
+        if self.threads < 1:
+            raise ConfigError(f"threads must be 1 or more, not {threads}")
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._lock = threading.Lock()
+
+    def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        """The part's outputs in the manifest's order."""
+        session = self._sessions.get(part) or self.open(part)
+        outputs: list[NDArray[np.float32]] = session.run(None, feeds)
+        return outputs
+
+    def open(self, part: str) -> onnxruntime.InferenceSession:
+        """The part's session, created now if it was not yet; safe to call from several threads."""
+        with self._lock:
+            if part not in self._sessions:
+                self._sessions[part] = self._create(part)
+            return self._sessions[part]
+
+    def open_all(self) -> None:
+        """Load every part now, for steady latency from the first text on."""
+        for component in self.package.manifest.components:
+            if self.variant.name in component.files:
+                self.open(component.name)
+
+    def placements(self) -> dict[str, dict[str, int]]:
+        """For each part loaded so far: how many of its nodes each provider took."""
+        return {part: node_counts(session) for part, session in sorted(self._sessions.items())}
+
+    def _create(self, part: str) -> onnxruntime.InferenceSession:
+        entry = self.package.manifest.component(part).files[self.variant.name]
+        content = self.package.read(entry)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # ORT's workers spin after each run: sessions run one after another would fight for the same cores,
+        # ten times slower over 24 of them (microsoft/onnxruntime #17011).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        options.log_severity_level = 3
+        try:
+            # Without this, onnxruntime answers a provider's failure by silently going on with the CPU.
+            session = onnxruntime.InferenceSession(
+                content, sess_options=options, providers=list(self.providers), enable_fallback=0
+            )
+        except Exception as err:  # onnxruntime's own errors share no public base class
+            if self.providers == (CPU,):
+                raise IntegrityError(f"onnxruntime cannot load {entry.file}: {err}", hint="export again") from err
+            raise ProviderError(
+                f"{part} cannot be loaded on {', '.join(self.providers)}: {err}", hint=f"try --provider {CPU}"
+            ) from err
+        missing = [name for name in self.providers if name not in session.get_providers()]
+        if missing:
+            raise ProviderError(
+                f"{', '.join(missing)} could not be used for {part}; onnxruntime offered "
+                + ", ".join(session.get_providers()),
+                hint="install what the provider needs, or name another with --provider",
+            )
+        return session
+
+
+def check_providers(providers: Sequence[str]) -> tuple[str, ...]:
+    """The same providers, or ProviderError listing those that this onnxruntime has."""
+    available = onnxruntime.get_available_providers()
+    for name in providers:
+        if name not in available:
+            raise ProviderError(f"onnxruntime has no provider {name!r} here", hint="available: " + ", ".join(available))
+    if not providers:
+        raise ProviderError("no execution provider named", hint="available: " + ", ".join(available))
+    return tuple(providers)
+
+
+def node_counts(session: onnxruntime.InferenceSession) -> dict[str, int]:
+    """Nodes that each provider took, after onnxruntime's own graph optimisation."""
+    counts: Counter[str] = Counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for subgraph in session.get_provider_graph_assignment_info():
+            counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    return dict(counts)

@@ -1,0 +1,102 @@
+"""Texts to token ids with the package's own tokenizer.json. Shape letters: b batch, s sequence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding
+from tokenizers import Tokenizer as FastTokenizer
+
+from smartbert_runtime.errors import InputError, ManifestError
+from smartbert_runtime.manifest import Package
+from smartbert_runtime.schema import decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """What tokenizer.json does not say: the longest input in tokens, the padding id, whether segments are numbered."""
+
+    max_length: int
+    pad_id: int
+    type_ids: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A batch padded on the right to its longest row, all int64."""
+
+    input_ids_bs: NDArray[np.int64]
+    attention_mask_bs: NDArray[np.int64]
+    token_type_ids_bs: NDArray[np.int64]
+    truncated: tuple[bool, ...]
+
+    def feeds(self) -> dict[str, NDArray[np.int64]]:
+        """The inputs of the part `embeddings`, by name."""
+        return {
+            "input_ids": self.input_ids_bs,
+            "attention_mask": self.attention_mask_bs,
+            "token_type_ids": self.token_type_ids_bs,
+        }
+
+    def rows(self, picked: Sequence[int]) -> Tokens:
+        """These rows, without the padding that none of them needs."""
+        chosen = list(picked)
+        longest = int(self.attention_mask_bs[chosen].sum(axis=1).max())
+        return Tokens(
+            input_ids_bs=self.input_ids_bs[chosen, :longest],
+            attention_mask_bs=self.attention_mask_bs[chosen, :longest],
+            token_type_ids_bs=self.token_type_ids_bs[chosen, :longest],
+            truncated=tuple(self.truncated[row] for row in chosen),
+        )
+
+
+class Tokenizer:
+    """The package's tokenizer; gives the ids that the checkpoint's own tokenizer gave in training."""
+
+    def __init__(self, content: bytes, settings: TokenizerSettings) -> None:
+        self.settings = settings
+        try:
+            self._tokenizer = FastTokenizer.from_buffer(content)
+        except Exception as err:  # the library raises bare Exception for a file it cannot read
+            raise ManifestError(f"tokenizer.json cannot be read: {err}", hint="export again") from err
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(settings.max_length)
+
+    @classmethod
+    def from_package(cls, package: Package) -> Tokenizer:
+        """The tokenizer that the manifest names, both files hashed."""
+        files = package.manifest.tokenizer
+        settings = decode(TokenizerSettings, json.loads(package.read(files.settings)), where="tokenizer settings")
+        return cls(package.read(files.tokenizer), settings)
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, truncate: bool = True) -> Tokens:
+        """Token ids of `texts`, each with its second text from `pairs` if given.
+
+        A longer text is cut to the model's length, or refused with InputError when `truncate` is false.
+        """
+        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        encodings = self._tokenizer.encode_batch(rows)
+        truncated = tuple(bool(encoding.overflowing) for encoding in encodings)
+        if not truncate and any(truncated):
+            text = texts[truncated.index(True)]
+            raise InputError(
+                f"a text is longer than the model's {self.settings.max_length} tokens: {text[:60]!r}...",
+                hint="shorten it, or leave out --no-truncate to have it cut",
+            )
+        return self._pad(encodings, truncated)
+
+    def _pad(self, encodings: Sequence[Encoding], truncated: tuple[bool, ...]) -> Tokens:
+        shape = len(encodings), max(len(encoding) for encoding in encodings)
+        ids_bs = np.full(shape, self.settings.pad_id, dtype=np.int64)
+        mask_bs, types_bs = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding)
+            ids_bs[row, :length] = encoding.ids
+            mask_bs[row, :length] = 1
+            if self.settings.type_ids:
+                types_bs[row, :length] = encoding.type_ids
+        return Tokens(input_ids_bs=ids_bs, attention_mask_bs=mask_bs, token_type_ids_bs=types_bs, truncated=truncated)

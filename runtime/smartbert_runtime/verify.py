@@ -1,0 +1,163 @@
+"""Does a package answer as PyTorch did? Every part on recorded inputs, then whole texts end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert_runtime.compare import DecisionReport, Difference, compare_traces, difference
+from smartbert_runtime.engine import run_batch
+from smartbert_runtime.errors import ParityError
+from smartbert_runtime.golden import Golden, Probe
+from smartbert_runtime.manifest import Manifest, Package
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.sessions import Sessions
+from smartbert_runtime.tokenizer import Tokens
+from smartbert_runtime.trace import Trace
+
+# How far an fp32 part may be from PyTorch on the same input, by what it puts out. Both sum the same products in
+# another order, so the error grows with the size of the numbers: a tolerance is a share of the largest expected one
+# (at least of 1). Measured on the demo: at most 1e-6; a weight matrix scaled by 1.01 moves its part by over 1e-5.
+PART_TOLERANCE = 4e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCheck:
+    """One part against PyTorch, the worst over all probes."""
+
+    part: str
+    difference: Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsCheck:
+    """Whole texts against PyTorch: how they were run, and what came of it."""
+
+    how: str
+    decisions: DecisionReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """All comparisons; `first_failure` names the first part, or the first way of running texts, that differs."""
+
+    variant: str
+    oracle: str
+    parts: tuple[PartCheck, ...]
+    texts: tuple[TextsCheck, ...]
+
+    @property
+    def first_failure(self) -> str | None:
+        """Its name; None when all is well."""
+        for part in self.parts:
+            if not part.difference.ok:
+                return part.part
+        for texts in self.texts:
+            if not texts.decisions.ok:
+                return texts.how
+        return None
+
+
+def check_files(package: Package) -> int:
+    """Hash every file that the manifest names; how many there are. IntegrityError for one that differs."""
+    entries = package.manifest.files()
+    for entry in entries:
+        package.read(entry)
+    return len(entries)
+
+
+def verify(
+    sessions: Sessions,
+    golden: Golden,
+    policy: Policy,
+    *,
+    oracle: str,
+    part: str | None = None,
+    on_part: Callable[[str], None] = lambda name: None,
+) -> VerifyReport:
+    """Compare the package with recorded answers; `part` restricts to one part, `on_part` hears of each as it starts.
+
+    Texts are run one by one, and all in one padded batch: both must decide as the recording did.
+    """
+    manifest = sessions.package.manifest
+    if part is not None:
+        manifest.component(part)  # a named error for a part that does not exist
+    names = [component.name for component in manifest.components if part in (None, component.name)]
+    checks = []
+    for name in names:
+        on_part(name)
+        checks.append(_check_part(sessions, name, golden))
+    texts: list[TextsCheck] = []
+    if part is None and golden.traces:
+        for how, traces in (
+            ("texts one by one", _one_by_one(sessions, golden.tokens, policy)),
+            ("texts in one batch", _run(sessions, golden.tokens, policy)),
+        ):
+            texts.append(TextsCheck(how=how, decisions=compare_traces(golden.traces, traces, policy)))
+    return VerifyReport(variant=sessions.variant.name, oracle=oracle, parts=tuple(checks), texts=tuple(texts))
+
+
+def require_parity(report: VerifyReport) -> VerifyReport:
+    """The same report, or ParityError naming the first thing that differs."""
+    failure = report.first_failure
+    if failure is None:
+        return report
+    for check in report.parts:
+        if check.part == failure:
+            raise ParityError(
+                f"{failure} differs from {report.oracle}: {check.difference.max_abs:.2e} where "
+                f"{check.difference.tolerance:.1e} is allowed",
+                report=report,
+                hint="the weights are not those that were exported, or this onnxruntime computes them wrongly; "
+                "export again, and try --provider CPUExecutionProvider",
+            )
+    raise ParityError(
+        f"{failure}: decisions or logits differ from {report.oracle}, although every part agrees",
+        report=report,
+        hint="see the report for the texts; smartbert-verify --format json has all of it",
+    )
+
+
+def _check_part(sessions: Sessions, name: str, golden: Golden) -> PartCheck:
+    component = sessions.package.manifest.component(name)
+    worst: Difference | None = None
+    for probe in golden.probes:
+        feeds, expected = _probe_io(probe, component.role, component.index)
+        outputs = sessions.run(name, feeds)
+        for wanted, output in zip(expected, outputs, strict=True):
+            scale = max(1.0, float(np.abs(wanted[np.abs(wanted) < 1000.0]).max(initial=0.0)))
+            found = difference(wanted, output, PART_TOLERANCE * scale)
+            if worst is None or found.max_abs / found.tolerance > worst.max_abs / worst.tolerance:
+                worst = found
+    assert worst is not None  # golden samples hold at least one probe
+    return PartCheck(part=name, difference=worst)
+
+
+def _probe_io(
+    probe: Probe, role: str, index: int
+) -> tuple[Mapping[str, NDArray[np.generic]], tuple[NDArray[np.float32], ...]]:
+    """What a part is fed, and what PyTorch made of it."""
+    if role == "embeddings":
+        return probe.tokens.feeds(), (probe.hidden_lbsh[0], probe.mask_b11s)
+    place = index if role == "exit" else index - 1
+    feeds = {"hidden": probe.hidden_lbsh[place], "mask": probe.mask_b11s}
+    expected = {
+        "gate": probe.skip_logit_lb[index - 1],
+        "layer": probe.hidden_lbsh[index],
+        "exit": probe.logits_lbc[index - 1],
+    }
+    return feeds, (expected[role],)
+
+
+def _run(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Trace]:
+    manifest: Manifest = sessions.package.manifest
+    outcomes = run_batch(sessions, tokens, policy, layers=manifest.model.layers, classes=len(manifest.labels))
+    return [outcome.trace for outcome in outcomes]
+
+
+def _one_by_one(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Trace]:
+    """Each row alone and unpadded, as an edge device mostly runs."""
+    return [trace for row in range(len(tokens.truncated)) for trace in _run(sessions, tokens.rows([row]), policy)]

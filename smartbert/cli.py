@@ -1,0 +1,111 @@
+"""smartbert-train: the command. Parses, calls the library once, prints."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from smartbert_runtime.cli.command import require_extra, run_command
+from smartbert_runtime.records import LABEL_COLUMN, Columns
+
+from smartbert.settings import TrainingSettings
+
+
+def train(
+    model: Annotated[str, typer.Option(help="Pretrained encoder: a hub name or a local folder.")],
+    output: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    train_file: Annotated[
+        Path | None, typer.Option(help="Training texts: tsv (no quoting), csv, jsonl or parquet.")
+    ] = None,
+    dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never learnt from.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="In place of files: a data set by hub name or folder, e.g. nyu-mll/glue."),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The data set's configuration, e.g. sst2.")] = None,
+    dev_split: Annotated[
+        str | None, typer.Option(help="The data set's split to report on; default: validation.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
+    label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
+    max_train_samples: Annotated[int | None, typer.Option(help="Use only the first N training texts.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
+    **hyper_parameters: Any,
+) -> None:
+    """Train a text classifier that decides for each text which of its layers to run.
+
+    Stage 1 trains the encoder, the skipping gates and the last exit head; stage 2 the other exit heads. Thresholds are
+    chosen on texts kept back from training; the dev texts only report.
+
+    Example: smartbert-train --model google-bert/bert-base-uncased --train-file train.tsv --dev-file dev.tsv
+    --output ckpt
+    """
+    settings = TrainingSettings(**hyper_parameters)
+    with require_extra("smartbert-train", "train"):
+        from smartbert.data import DataSource, load_task
+        from smartbert.training import train as run_training
+    source = DataSource(
+        train_file=train_file,
+        dev_file=dev_file,
+        dataset=dataset,
+        task=task,
+        dev_split=dev_split,
+        columns=Columns(text=text_column, pair=pair_column, label=label_column),
+        max_train_samples=max_train_samples,
+    )
+    data = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
+    report = run_training(
+        model,
+        data,
+        output,
+        settings,
+        resume=resume,
+        overwrite=overwrite,
+        bar=sys.stderr.isatty(),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    layers = len(report.dev.skip_rate)
+    print(f"checkpoint      {output}")
+    print(
+        f"exit threshold  {report.exit_threshold:.2f} (normalised entropy), skip threshold {report.skip_threshold:.2f}"
+    )
+    print(f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)")
+    print(f"layers run      {report.dev.mean_layers_run:.2f} of {layers}")
+    print(f"next            smartbert-export {output} OUT")
+
+
+def _with_hyper_parameters() -> None:
+    """Give `train` one option for each field of TrainingSettings, so that the table exists once."""
+    signature = inspect.signature(train, eval_str=True)
+    fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    about = TrainingSettings.help()
+    types = {"int": int, "float": float, "bool": bool}
+    options = [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=item.default,
+            annotation=Annotated[
+                types[str(item.type)],
+                typer.Option(help=about[item.name][0], rich_help_panel=about[item.name][1]),
+            ],
+        )
+        for item in fields(TrainingSettings)
+    ]
+    train.__signature__ = signature.replace(parameters=[*fixed, *options])  # type: ignore[attr-defined]
+
+
+_with_hyper_parameters()
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(train)

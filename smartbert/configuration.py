@@ -1,0 +1,67 @@
+"""SmartBertConfig: the checkpoint's config.json, read by `from_pretrained` like any Hugging Face model's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smartbert_runtime.errors import ConfigError
+from transformers import BertConfig, PretrainedConfig
+
+# One line a family of encoders; modeling.py builds them through `backbone()`.
+SUPPORTED_BACKBONES: dict[str, type[PretrainedConfig]] = {"bert": BertConfig}
+
+
+class SmartBertConfig(PretrainedConfig):
+    """A backbone's config and what SmartBERT adds to it.
+
+    backbone_config: the encoder's own config as a dictionary; its `model_type` names the family.
+    head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
+    gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
+    skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalised entropy, 0 to 1).
+    max_length: texts are cut to this many tokens, in training and on the device.
+    """
+
+    model_type = "smartbert"
+
+    def __init__(
+        self,
+        *,
+        backbone_config: dict[str, Any] | None = None,
+        head_width: int = 128,
+        gate_heads: int = 2,
+        exit_heads: int = 4,
+        gate_bias: float = -3.0,
+        skip_threshold: float = 0.5,
+        exit_threshold: float = 0.0,
+        max_length: int = 128,
+        **kwargs: Any,
+    ) -> None:
+        self.backbone_config = backbone_config or BertConfig().to_dict()
+        self.head_width = head_width
+        self.gate_heads = gate_heads
+        self.exit_heads = exit_heads
+        self.gate_bias = gate_bias
+        self.skip_threshold = skip_threshold
+        self.exit_threshold = exit_threshold
+        self.max_length = max_length
+        super().__init__(**kwargs)
+
+    def backbone(self) -> PretrainedConfig:
+        """The backbone's config as an object; ConfigError for a family that is not supported."""
+        family = str(self.backbone_config.get("model_type"))
+        if family not in SUPPORTED_BACKBONES:
+            raise ConfigError(
+                f"{family!r} encoders are not supported as backbones",
+                hint="supported model types: " + ", ".join(SUPPORTED_BACKBONES),
+            )
+        return SUPPORTED_BACKBONES[family].from_dict(self.backbone_config)
+
+    @property
+    def layers(self) -> int:
+        """L, the number of encoder layers."""
+        return int(self.backbone_config["num_hidden_layers"])
+
+    @property
+    def hidden_size(self) -> int:
+        """h, the width of the encoder."""
+        return int(self.backbone_config["hidden_size"])

@@ -1,0 +1,1 @@
+"""The demo's material: a real pretrained encoder and real text, both out of PyPI packages that are never imported."""

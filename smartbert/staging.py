@@ -1,0 +1,51 @@
+"""Whole or not at all: a folder is built beside its target and renamed when it is complete."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from smartbert_runtime.errors import InputError
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """InputError when `target` exists and may not be replaced, or when its parent cannot hold it."""
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already", hint="name another folder, or give --overwrite to replace it")
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{target} is a file, not a folder", hint="name another folder")
+
+
+@contextmanager
+def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """An empty folder beside `target` that takes its place at the end; after any error `target` is as it was."""
+    check_target(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as err:
+        raise InputError(f"{target} cannot be written: {err.strerror}", hint="check the path and its rights") from err
+    try:
+        yield staging
+        staging.chmod(0o755)  # mkdtemp makes it private
+        _take_place(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _take_place(staging: Path, target: Path) -> None:
+    if not target.exists():
+        staging.rename(target)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    target.rename(retired / "old")
+    try:
+        staging.rename(target)
+    except BaseException:
+        (retired / "old").rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)

@@ -1,0 +1,182 @@
+"""One tiny seeded real model for all tests: an encoder, a checkpoint and its exported package, made once a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+
+# Before any Hugging Face import: no test reaches the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from smartbert_export import export_package
+from smartbert_runtime import SmartBert
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from smartbert.configuration import SmartBertConfig
+from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+
+LABELS = ("calm", "loud", "odd")
+LAYERS = 4
+
+# Real sentences (Lewis Carroll, Alice's Adventures in Wonderland, 1865), from three words to more than the tiny
+# model's 24 tokens.
+SENTENCES = (
+    "Down, down, down.",
+    "Curiouser and curiouser!",
+    "Oh dear! Oh dear! I shall be too late!",
+    "Alice was beginning to get very tired of sitting by her sister on the bank.",
+    "There was nothing so very remarkable in that.",
+    "Would the fall never come to an end?",
+    "Either the well was very deep, or she fell very slowly.",
+    "The rabbit-hole went straight on like a tunnel for some way, and then dipped suddenly down.",
+    "Do cats eat bats?",
+    "Do bats eat cats?",
+    "She found herself in a long, low hall, which was lit up by a row of lamps hanging from the roof.",
+    "Who in the world am I?",
+    "It was all very well to say Drink me, but the wise little Alice was not going to do that in a hurry.",
+    "What a curious feeling!",
+    "Come, there is no use in crying like that!",
+    "How doth the little crocodile improve his shining tail!",
+    "I wish I had not cried so much!",
+    "A large rose-tree stood near the entrance of the garden.",
+    "Off with her head!",
+    "Why is a raven like a writing-desk?",
+    "We are all mad here.",
+    "Begin at the beginning, and go on till you come to the end: then stop.",
+    "Twinkle, twinkle, little bat! How I wonder what you are at!",
+    "Everything has got a moral, if only you can find it.",
+)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer over the sentences' own words, its pieces single letters."""
+    words = sorted({word for text in SENTENCES for word in text.lower().replace("-", " ").split()})
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    entries = [*specials, *letters, *(f"##{letter}" for letter in letters), *".,:!?-'"]
+    entries += [word for word in (word.strip(".,:!?'") for word in words) if len(word) > 1]
+    vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        sep_token="[SEP]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+
+
+def make_encoder_config() -> BertConfig:
+    """Four layers of 32, all else as BERT has it."""
+    return BertConfig(
+        vocab_size=len(make_tokenizer()),
+        hidden_size=32,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+    )
+
+
+def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
+    """A model whose gates and exits all decide now this way, now that: random, but not timid."""
+    torch.manual_seed(seed)
+    config = SmartBertConfig(
+        backbone_config=make_encoder_config().to_dict(),
+        head_width=16,
+        gate_heads=2,
+        exit_heads=4,
+        gate_bias=0.0,
+        exit_threshold=0.5,
+        max_length=24,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: number for number, label in enumerate(LABELS)},
+    )
+    model = SmartBertForSequenceClassification(config).eval()
+    _make_decisive(model)
+    return model
+
+
+@torch.no_grad()
+def _make_decisive(model: SmartBertForSequenceClassification) -> None:
+    """Spread what heads say, and set each gate's bias so that it skips about a third of the sentences."""
+    tokenizer = make_tokenizer()
+    batch = tokenizer(list(SENTENCES), truncation=True, max_length=24, padding=True, return_tensors="pt")
+    x_bsh, mask_b11s = model.embed(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
+    for index in range(LAYERS):
+        gate, head = cast(SkipGate, model.gates[index]), cast(ExitHead, model.exits[index])
+        for weight in (gate.project.weight, head.project.weight, gate.attention.value.weight, head.dense.weight):
+            weight.mul_(3.0)
+        gate.decide.weight.mul_(6.0)
+        head.classify.weight.mul_(5.0)
+        gate.decide.bias.sub_(gate(x_bsh, mask_b11s).quantile(0.67))
+        x_bsh = model.run_layer(index, x_bsh, mask_b11s)
+
+
+@pytest.fixture(scope="session")
+def model() -> SmartBertForSequenceClassification:
+    """The tiny model; read only."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretrained-encoder folder, as `--model` takes it; read only."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(1)
+    BertModel(make_encoder_config(), add_pooling_layer=False).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory, model: SmartBertForSequenceClassification) -> Path:
+    """A checkpoint folder as smartbert-train writes it (without its report); read only."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    lines = [json.dumps({"text": text}) for text in SENTENCES]
+    (folder / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """The exported package folder; read only (see `package_copy`)."""
+    folder = tmp_path_factory.mktemp("export") / "out"
+    export_package(checkpoint_dir, folder)
+    return folder
+
+
+@pytest.fixture
+def package_copy(package_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the package that a test may damage."""
+    return Path(shutil.copytree(package_dir, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def classifier(package_dir: Path) -> Iterator[SmartBert]:
+    """The package, opened."""
+    yield SmartBert.load(package_dir)
