@@ -51,7 +51,9 @@ def train(
     settings = TrainingSettings(**hyper_parameters)
     with require_extra("smartbert-train", "train"):
         from smartbert.data import DataSource, load_task
+        from smartbert.training import quiet_libraries
         from smartbert.training import train as run_training
+    quiet_libraries()
     source = DataSource(
         train_file=train_file,
         dev_file=dev_file,

@@ -60,6 +60,8 @@ class Stage1(Objective):
         super().__init__(model, settings)
         width = model.config.head_width
         self.contrast = nn.ModuleList(ContrastHead(model.config.hidden_size, width) for _ in model.gates)
+        for head in list(model.exits)[:-1]:  # theirs is stage 2
+            head.requires_grad_(False)
         self.hard = False  # set by the training loop once the soft epochs are over
 
     def loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, token_type_ids: Tensor | None) -> Tensor:

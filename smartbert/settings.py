@@ -59,16 +59,16 @@ class TrainingSettings:
         0.1, "Share of the training texts kept back to choose epoch and thresholds.", group=_CHOICE
     )
     skip_threshold: float = _setting(0.5, "Skip probability from which a layer is left out.", group=_CHOICE)
-    max_drop: float = _setting(
-        0.005,
-        "Accuracy the chosen exit threshold may cost against full depth, on those texts.",
-        group=_CHOICE,
+    max_disagreement: float = _setting(
+        0.01, "Share of texts that early exits may give another answer than full depth.", group=_CHOICE
     )
+    confidence: float = _setting(0.95, "How sure that share must be, judged on the texts kept back.", group=_CHOICE)
 
     def __post_init__(self) -> None:
-        for name in ("eta1", "eta2", "max_drop", "skip_threshold"):
+        for name in ("eta1", "eta2", "max_disagreement", "skip_threshold"):
             self._require(name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
-        self._require("validation_fraction", 0.0 < self.validation_fraction < 1.0, "between 0 and 1")
+        for name in ("validation_fraction", "confidence"):
+            self._require(name, 0.0 < getattr(self, name) < 1.0, "between 0 and 1")
         for name in ("temperature1", "temperature2", "adam_epsilon"):
             self._require(name, getattr(self, name) > 0.0, "above 0")
         for name in (

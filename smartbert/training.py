@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 import transformers
+from accelerate import PartialState
 from datasets import Dataset
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.policy import Policy
@@ -32,7 +33,15 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from smartbert.data import Split, TaskData
-from smartbert.evaluation import CurvePoint, Recording, Summary, choose_exit_threshold, curve, summarise
+from smartbert.evaluation import (
+    CurvePoint,
+    Recording,
+    Summary,
+    ThresholdChoice,
+    choose_exit_threshold,
+    curve,
+    summarise,
+)
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.objectives import Objective, Stage1, Stage2
 from smartbert.progress import Progress, Say
@@ -55,6 +64,7 @@ class TrainingReport:
     labels: tuple[str, ...]
     skip_threshold: float
     exit_threshold: float
+    exit_threshold_choice: ThresholdChoice
     validation: Summary
     dev: Summary
     dev_full_depth: Summary
@@ -126,7 +136,10 @@ def train(
     """
     check_target(output, overwrite=overwrite)
     work = output.parent / f"{output.name}.partial"
-    _check_work(work, {"model": model, "settings": asdict(settings), "labels": list(data.labels)}, resume=resume)
+    process = PartialState()  # one of several under torchrun: the main one alone writes outside the Trainer
+    if process.is_main_process:
+        _check_work(work, {"model": model, "settings": asdict(settings), "labels": list(data.labels)}, resume=resume)
+    process.wait_for_everyone()
     set_seed(settings.seed)
     smart = SmartBertForSequenceClassification.from_backbone(
         model,
@@ -147,8 +160,14 @@ def train(
     stage2_log = _run_stage(2, smart, splits, tokenizer, settings, work, bar=bar, say=say)
 
     recordings = {name: _record(smart, splits[name], tokenizer, settings, work) for name in ("validation", "dev")}
-    points = curve(recordings["validation"], settings.skip_threshold)
-    smart.config.exit_threshold = choose_exit_threshold(points, max_drop=settings.max_drop)
+    choice = choose_exit_threshold(
+        recordings["validation"],
+        settings.skip_threshold,
+        max_disagreement=settings.max_disagreement,
+        confidence=settings.confidence,
+    )
+    _say_choice(choice, settings, say)
+    smart.config.exit_threshold = choice.exit_threshold
     policy = Policy(skip_threshold=settings.skip_threshold, exit_threshold=smart.config.exit_threshold)
     full_depth = dataclasses.replace(policy, exit_threshold=0.0)
     report = TrainingReport(
@@ -159,6 +178,7 @@ def train(
         labels=data.labels,
         skip_threshold=policy.skip_threshold,
         exit_threshold=policy.exit_threshold,
+        exit_threshold_choice=choice,
         validation=summarise(recordings["validation"], policy, data.labels),
         dev=summarise(recordings["dev"], policy, data.labels),
         dev_full_depth=summarise(recordings["dev"], full_depth, data.labels),
@@ -166,13 +186,20 @@ def train(
         stage1_log=stage1_log,
         stage2_log=stage2_log,
     )
-    with staged_folder(output, overwrite=overwrite) as staging:
-        smart.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
-        (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-        _write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, splits["dev"])
-    shutil.rmtree(work)
+    if process.is_main_process:
+        with staged_folder(output, overwrite=overwrite) as staging:
+            smart.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
+            (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+            _write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, splits["dev"])
+        shutil.rmtree(work)
     return report
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' own remarks and bars off the terminal; ours say what matters."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerFast:
@@ -190,6 +217,15 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerFast:
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def _say_choice(choice: ThresholdChoice, settings: TrainingSettings, say: Say) -> None:
+    kept = f"changes the answer of {choice.changed} of {choice.texts} validation texts"
+    if choice.certain:
+        sure = f"at most {settings.max_disagreement:.1%} of new texts at {settings.confidence:.0%} confidence"
+    else:
+        sure = f"too few texts to vouch for {settings.max_disagreement:.1%}, so the largest that changes none"
+    say(f"exit threshold {choice.exit_threshold:.2f} {kept}: {sure}")
 
 
 def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool) -> None:

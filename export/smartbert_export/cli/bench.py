@@ -28,6 +28,7 @@ def run_bench(
     ] = [CPU],  # noqa: B006 - typer reads the default and never changes it
     threads: Annotated[int | None, typer.Option(help="Cores to use; default: all this process may use.")] = None,
     format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.text,
+    save: Annotated[Path | None, typer.Option(help="Also write the report to this file, as JSON.")] = None,
 ) -> None:
     """Measure accuracy, recall, depth and time per text, against the same package with skipping and exiting off.
 
@@ -41,6 +42,8 @@ def run_bench(
     examples = read_examples(file, columns, labelled=True)
     with Steps() as steps:
         report = bench(model, examples, preset=preset, repeats=repeats, on_pass=steps.say)
+    if save is not None:
+        save.write_text(bench_json(report) + "\n", encoding="utf-8")
     print(bench_json(report) if format is ReportFormat.json else bench_text(report))
 
 

@@ -1,0 +1,56 @@
+# make demo   train, export, verify and run a spam filter
+# make test   checks and tests
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+VENV5 := .venv-transformers5
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.PHONY: demo test test-transformers5 clean
+
+# torch comes first and alone: pip must not look for another build of it on another package's behalf.
+$(VENV)/.ready: pyproject.toml .ci/constraints.txt smartbert/demo/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r smartbert/demo/requirements.txt
+	touch $@
+
+$(VENV5)/.ready: pyproject.toml .ci/constraints-transformers5.txt smartbert/demo/requirements.txt
+	$(PYTHON) -m venv $(VENV5)
+	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt torch
+	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt \
+		--editable '.[all]' build pytest
+	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+		-r smartbert/demo/requirements.txt
+	touch $@
+
+test: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+test-transformers5: $(VENV5)/.ready
+	$(VENV5)/bin/pytest
+
+demo: $(VENV)/.ready
+	@echo "== text messages and a pretrained encoder"
+	$(BIN)/python -m smartbert.demo $(DEMO)/data
+	@echo "== train: two stages, about five minutes on two cores"
+	$(BIN)/smartbert-train --model $(DEMO)/data/encoder --train-file $(DEMO)/data/train.tsv \
+		--dev-file $(DEMO)/data/dev.tsv --output $(DEMO)/ckpt --overwrite \
+		--stage1-epochs 2 --soft-epochs 1 --stage2-epochs 2 --gate-lambda 0.02
+	@echo "== export: every layer, gate and exit head an ONNX graph of its own"
+	$(BIN)/smartbert-export $(DEMO)/ckpt $(DEMO)/out --overwrite
+	@echo "== verify: the package against PyTorch on all dev messages"
+	$(BIN)/smartbert-verify $(DEMO)/out --against $(DEMO)/ckpt --file $(DEMO)/data/dev.tsv
+	@echo "== measure: quality and time, against the same package with skipping and exiting off"
+	$(BIN)/smartbert-bench $(DEMO)/out --file $(DEMO)/data/dev.tsv --save $(DEMO)/bench.json
+	@echo "== classify: # a layer that was run, - one that was skipped, . one that was not needed any more"
+	$(BIN)/smartbert-infer $(DEMO)/out --preload --file smartbert/demo/messages.txt
+	@echo "try your own: $(BIN)/smartbert-infer $(DEMO)/out --trace --text \"...\""
+
+clean:
+	rm -rf build dist $(VENV) $(VENV5)
