@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from smartbert_runtime.cli.command import require_extra, run_command
-from smartbert_runtime.records import LABEL_COLUMN, Columns
 
 from smartbert.settings import TrainingSettings
+from smartbert_runtime.cli.command import require_extra, run_command
+from smartbert_runtime.records import LABEL_COLUMN, Columns
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
     settings = TrainingSettings(**hyper_parameters)
     with require_extra("smartbert-train", "train"):
         from smartbert.data import DataSource, load_task
-        from smartbert.training import quiet_libraries
+        from smartbert.quiet import quiet_libraries
         from smartbert.training import train as run_training
     quiet_libraries()
     source = DataSource(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from smartbert_runtime.errors import ConfigError
 from transformers import BertConfig, PretrainedConfig
+
+from smartbert_runtime.errors import ConfigError
 
 # One line a family of encoders; modeling.py builds them through `backbone()`.
 SUPPORTED_BACKBONES: dict[str, type[PretrainedConfig]] = {"bert": BertConfig}
@@ -18,7 +19,7 @@ class SmartBertConfig(PretrainedConfig):
     head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
     skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalised entropy, 0 to 1).
-    max_length: texts are cut to this many tokens, in training and on the device.
+    max_input_length: texts are cut to this many tokens, in training and on the device.
     """
 
     model_type = "smartbert"
@@ -33,7 +34,7 @@ class SmartBertConfig(PretrainedConfig):
         gate_bias: float = -3.0,
         skip_threshold: float = 0.5,
         exit_threshold: float = 0.0,
-        max_length: int = 128,
+        max_input_length: int = 128,
         **kwargs: Any,
     ) -> None:
         self.backbone_config = backbone_config or BertConfig().to_dict()
@@ -43,7 +44,7 @@ class SmartBertConfig(PretrainedConfig):
         self.gate_bias = gate_bias
         self.skip_threshold = skip_threshold
         self.exit_threshold = exit_threshold
-        self.max_length = max_length
+        self.max_input_length = max_input_length
         super().__init__(**kwargs)
 
     def backbone(self) -> PretrainedConfig:

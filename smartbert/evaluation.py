@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
 from smartbert_runtime.policy import Policy, normalised_entropy
 
 # Candidate exit thresholds: normalised entropies from "never" to "always".

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.policy import logit
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from smartbert.configuration import SmartBertConfig
+from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.policy import logit
 
 # Large enough that softmax gives exactly 0 in float32, small enough for float16.
 MASKED = -10000.0
@@ -135,15 +135,19 @@ class SmartBertForSequenceClassification(PreTrainedModel):
     def from_backbone(cls, name_or_dir: str, **settings: Any) -> SmartBertForSequenceClassification:
         """A pretrained encoder (hub name or folder, safetensors only) with fresh gates and exit heads.
 
-        settings: fields of SmartBertConfig, such as `id2label` and `max_length`.
+        settings: fields of SmartBertConfig, such as `id2label` and `max_input_length`.
         Raises ConfigError for an encoder that cannot be loaded, is of an unsupported family, or is too short.
         """
         encoder_config = _load_or_explain(AutoConfig, name_or_dir)
         config = SmartBertConfig(backbone_config=encoder_config.to_dict(), **settings)
         config.backbone()
         limit = int(encoder_config.max_position_embeddings)
-        if not 2 <= config.max_length <= limit:
-            raise ConfigError(f"max_length must be from 2 to {limit}, the backbone's limit, not {config.max_length}")
+        if not 2 <= config.max_input_length <= limit:
+            raise ConfigError(
+                f"the longest input must be from 2 to {limit} tokens, the backbone's limit, "
+                f"not {config.max_input_length}",
+                hint="change --max-length",
+            )
         model = cls(config)
         encoder = _load_or_explain(BertModel, name_or_dir, add_pooling_layer=False, use_safetensors=True)
         # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from smartbert_runtime.policy import logit
 from torch import Tensor, nn
 
 from smartbert.losses import cross_layer_contrast, gate_penalty, hard_weight
 from smartbert.modeling import ContrastHead, ExitHead, SmartBertForSequenceClassification
 from smartbert.settings import TrainingSettings
+from smartbert_runtime.policy import logit
 
 
 class Objective(nn.Module):

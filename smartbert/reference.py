@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.policy import Policy, normalised_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
-
-from smartbert.modeling import SmartBertForSequenceClassification
 
 
 @torch.inference_mode()

@@ -104,8 +104,9 @@ class TrainingSettings:
 
     def model_settings(self) -> dict[str, Any]:
         """The settings that belong to the model's config."""
-        names = ("max_length", "head_width", "gate_heads", "exit_heads", "gate_bias", "skip_threshold")
-        return {name: getattr(self, name) for name in names}
+        names = ("head_width", "gate_heads", "exit_heads", "gate_bias", "skip_threshold")
+        # transformers 5 keeps `max_length` for text generation and refuses it in a config.
+        return {**{name: getattr(self, name) for name in names}, "max_input_length": self.max_length}
 
     @classmethod
     def help(cls) -> dict[str, tuple[str, str]]:

@@ -15,8 +15,6 @@ import torch
 import transformers
 from accelerate import PartialState
 from datasets import Dataset
-from smartbert_runtime.errors import ConfigError, InputError
-from smartbert_runtime.policy import Policy
 from torch import nn
 from transformers import (
     AutoTokenizer,
@@ -47,6 +45,8 @@ from smartbert.objectives import Objective, Stage1, Stage2
 from smartbert.progress import Progress, Say
 from smartbert.settings import TrainingSettings
 from smartbert.staging import check_target, staged_folder
+from smartbert_runtime.errors import ConfigError, InputError
+from smartbert_runtime.policy import Policy
 
 REPORT_FILE = "training_report.json"
 GOLDEN_TEXTS_FILE = "golden_texts.jsonl"
@@ -194,12 +194,6 @@ def train(
             _write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, splits["dev"])
         shutil.rmtree(work)
     return report
-
-
-def quiet_libraries() -> None:
-    """Keep transformers' own remarks and bars off the terminal; ours say what matters."""
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerFast:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 
-# Before any Hugging Face import: no test reaches the network.
+# Before any other import of them: no test reaches the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A tiny model gains nothing from threads, and several test processes would spin against each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
-from smartbert_export import export_package
-from smartbert_runtime import SmartBert
+import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -26,6 +26,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+from smartbert_export import export_package
+from smartbert_runtime import SmartBert
 
 LABELS = ("calm", "loud", "odd")
 LAYERS = 4
@@ -110,7 +112,7 @@ def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
         exit_heads=4,
         gate_bias=0.0,
         exit_threshold=0.5,
-        max_length=24,
+        max_input_length=24,
         id2label=dict(enumerate(LABELS)),
         label2id={label: number for number, label in enumerate(LABELS)},
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from smartbert_runtime.errors import ExportError
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training import REPORT_FILE, load_tokenizer
+from smartbert_runtime.errors import ExportError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 

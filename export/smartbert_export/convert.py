@@ -13,9 +13,10 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import Tensor, nn
+
 from smartbert_runtime.errors import ExportError
 from smartbert_runtime.manifest import TensorSpec
-from torch import Tensor, nn
 
 OPSET = 18
 _ONNX_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.reference import trace_rows
 from smartbert_runtime.compare import DECISION_MARGIN
 from smartbert_runtime.golden import Golden, Probe
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.tokenizer import Tokens
-
-from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.reference import trace_rows
 
 # Of the 5 MB that a package's golden samples may take; probes carry every hidden state.
 PROBE_BYTES = 3_000_000

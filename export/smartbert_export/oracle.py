@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from smartbert_export.checkpoint import open_checkpoint
+from smartbert_export.golden import record, wide_probes
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.golden import Golden, read_golden
 from smartbert_runtime.manifest import Package
 from smartbert_runtime.policy import Policy
-from smartbert_runtime.records import read_examples
+from smartbert_runtime.records import Columns, read_examples
 from smartbert_runtime.tokenizer import Tokenizer
-
-from smartbert_export.checkpoint import open_checkpoint
-from smartbert_export.golden import record, wide_probes
 
 
 def ask_checkpoint(
-    checkpoint: Path, package: Package, file: Path | None, policy: Policy, *, say: Callable[[str], None]
+    checkpoint: Path,
+    package: Package,
+    file: Path | None,
+    policy: Policy,
+    *,
+    columns: Columns | None = None,
+    say: Callable[[str], None] = lambda step: None,
 ) -> Golden:
     """PyTorch's answers for the texts of `file` (None: the golden ones), with probes from 1 token to the longest."""
     say("loading the checkpoint")
@@ -30,7 +35,7 @@ def ask_checkpoint(
     if file is None:
         tokens = read_golden(package).tokens
     else:
-        examples = read_examples(file)
+        examples = read_examples(file, columns)
         tokens = Tokenizer.from_package(package).encode(examples.texts, examples.pairs)
     say(f"asking PyTorch for {len(tokens.truncated)} texts")
     return record(source.model, wide_probes(tokens, package.manifest.model.max_length), tokens, policy)

@@ -9,6 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.staging import staged_folder
+from smartbert.training import GOLDEN_TEXTS_FILE
+from smartbert_export.checkpoint import Checkpoint, open_checkpoint
+from smartbert_export.convert import OPSET, Template, make_template
+from smartbert_export.golden import clear_calls, record, small_probes, wide_probes
+from smartbert_export.parts import SIGNATURES, example_inputs, part_module, part_names, signature
+from smartbert_export.summary import summary_text
 from smartbert_runtime.errors import ExportError
 from smartbert_runtime.golden import pack
 from smartbert_runtime.manifest import (
@@ -32,15 +40,6 @@ from smartbert_runtime.schema import encode
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings, Tokens
 from smartbert_runtime.verify import VerifyReport, require_parity, verify
-
-from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.staging import staged_folder
-from smartbert.training import GOLDEN_TEXTS_FILE
-from smartbert_export.checkpoint import Checkpoint, open_checkpoint
-from smartbert_export.convert import OPSET, Template, make_template
-from smartbert_export.golden import clear_calls, record, small_probes, wide_probes
-from smartbert_export.parts import SIGNATURES, example_inputs, part_module, part_names, signature
-from smartbert_export.summary import summary_text
 
 VARIANT = Variant(name="separate-fp32", layout="separate", precision="fp32")
 
@@ -84,7 +83,7 @@ def export_package(
                 family=str(source.model.config.backbone_config["model_type"]),
                 layers=source.model.config.layers,
                 hidden_size=source.model.config.hidden_size,
-                max_length=source.model.config.max_length,
+                max_length=source.model.config.max_input_length,
             ),
             labels=source.labels,
             input=signature(source.model.config, "embeddings")[0],
@@ -135,7 +134,7 @@ def _write_parts(
 
 def _write_tokenizer(source: Checkpoint, staging: Path) -> tuple[TokenizerFiles, Tokenizer]:
     settings = TokenizerSettings(
-        max_length=source.model.config.max_length,
+        max_length=source.model.config.max_input_length,
         pad_id=source.pad_id,
         type_ids=source.type_ids,
     )
@@ -203,7 +202,7 @@ def _check(
     return require_parity(
         verify(
             sessions,
-            record(model, wide_probes(tokens, model.config.max_length), tokens, policy),
+            record(model, wide_probes(tokens, model.config.max_input_length), tokens, policy),
             policy,
             oracle="PyTorch",
             on_part=lambda name: say(f"checking {name}"),

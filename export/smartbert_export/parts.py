@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import cast
 
 import torch
-from smartbert_runtime.manifest import TensorSpec
 from torch import Tensor, nn
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_runtime.manifest import TensorSpec
 
 BATCH, SEQUENCE = "batch", "sequence"
 

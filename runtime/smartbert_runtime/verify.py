@@ -12,7 +12,7 @@ from smartbert_runtime.compare import DecisionReport, Difference, compare_traces
 from smartbert_runtime.engine import run_batch
 from smartbert_runtime.errors import ParityError
 from smartbert_runtime.golden import Golden, Probe
-from smartbert_runtime.manifest import Manifest, Package
+from smartbert_runtime.manifest import Package
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokens
@@ -22,6 +22,8 @@ from smartbert_runtime.trace import Trace
 # another order, so the error grows with the size of the numbers: a tolerance is a share of the largest expected one
 # (at least of 1). Measured on the demo: at most 1e-6; a weight matrix scaled by 1.01 moves its part by over 1e-5.
 PART_TOLERANCE = 4e-6
+
+BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ def verify(
 ) -> VerifyReport:
     """Compare the package with recorded answers; `part` restricts to one part, `on_part` hears of each as it starts.
 
-    Texts are run one by one, and all in one padded batch: both must decide as the recording did.
+    Texts are run one by one, and in padded batches of mixed lengths: both must decide as the recording did.
     """
     manifest = sessions.package.manifest
     if part is not None:
@@ -93,8 +95,8 @@ def verify(
     texts: list[TextsCheck] = []
     if part is None and golden.traces:
         for how, traces in (
-            ("texts one by one", _one_by_one(sessions, golden.tokens, policy)),
-            ("texts in one batch", _run(sessions, golden.tokens, policy)),
+            ("texts one by one", _run(sessions, golden.tokens, policy, batch_size=1)),
+            (f"texts in batches of {BATCH_SIZE}", _run(sessions, golden.tokens, policy, batch_size=BATCH_SIZE)),
         ):
             texts.append(TextsCheck(how=how, decisions=compare_traces(golden.traces, traces, policy)))
     return VerifyReport(variant=sessions.variant.name, oracle=oracle, parts=tuple(checks), texts=tuple(texts))
@@ -152,12 +154,12 @@ def _probe_io(
     return feeds, (expected[role],)
 
 
-def _run(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Trace]:
-    manifest: Manifest = sessions.package.manifest
-    outcomes = run_batch(sessions, tokens, policy, layers=manifest.model.layers, classes=len(manifest.labels))
-    return [outcome.trace for outcome in outcomes]
-
-
-def _one_by_one(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Trace]:
-    """Each row alone and unpadded, as an edge device mostly runs."""
-    return [trace for row in range(len(tokens.truncated)) for trace in _run(sessions, tokens.rows([row]), policy)]
+def _run(sessions: Sessions, tokens: Tokens, policy: Policy, *, batch_size: int) -> list[Trace]:
+    """Traces of all rows, batch by batch in the order given; a batch of one is unpadded, as on an edge device."""
+    manifest = sessions.package.manifest
+    traces: list[Trace] = []
+    for start in range(0, len(tokens.truncated), batch_size):
+        batch = tokens.rows(range(start, min(start + batch_size, len(tokens.truncated))))
+        outcomes = run_batch(sessions, batch, policy, layers=manifest.model.layers, classes=len(manifest.labels))
+        traces += [outcome.trace for outcome in outcomes]
+    return traces

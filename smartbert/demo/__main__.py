@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from smartbert_runtime.cli.command import run_command
-from smartbert_runtime.errors import InputError
 
 from smartbert.demo.sms_spam import write_splits
+from smartbert_runtime.cli.command import run_command
+from smartbert_runtime.errors import InputError
 
 
 def package_folder(name: str) -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from smartbert_runtime import SmartBert
 from smartbert_runtime.bench import bench
 from smartbert_runtime.classifier import DEFAULT_PRESET

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
 from smartbert_runtime.cli.command import Steps, require_extra, run_command
 
 
@@ -31,7 +32,9 @@ def export(
     Example: smartbert-export ckpt/ out/
     """
     with require_extra("smartbert-export", "export"):
+        from smartbert.quiet import quiet_libraries
         from smartbert_export.package import ExportOptions, export_package
+    quiet_libraries()
     started = time.perf_counter()
     options = ExportOptions(golden_file=golden_file, golden_texts=golden_texts, overwrite=overwrite)
     with Steps() as steps:
