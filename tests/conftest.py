@@ -116,7 +116,8 @@ def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
         id2label=dict(enumerate(LABELS)),
         label2id={label: number for number, label in enumerate(LABELS)},
     )
-    model = SmartBertForSequenceClassification(config).eval()
+    model = SmartBertForSequenceClassification(config)
+    model.eval()
     _make_decisive(model)
     return model
 

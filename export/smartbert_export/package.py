@@ -14,11 +14,11 @@ from smartbert.staging import staged_folder
 from smartbert.training import GOLDEN_TEXTS_FILE
 from smartbert_export.checkpoint import Checkpoint, open_checkpoint
 from smartbert_export.convert import OPSET, Template, make_template
-from smartbert_export.golden import clear_calls, record, small_probes, wide_probes
+from smartbert_export.golden import clear_calls, record, record_probe, small_probes, wide_probes
 from smartbert_export.parts import SIGNATURES, example_inputs, part_module, part_names, signature
 from smartbert_export.summary import summary_text
 from smartbert_runtime.errors import ExportError
-from smartbert_runtime.golden import pack
+from smartbert_runtime.golden import Golden, pack
 from smartbert_runtime.manifest import (
     DIGEST_FILE,
     MANIFEST_FILE,
@@ -38,7 +38,7 @@ from smartbert_runtime.policy import POLICY_SCHEMA_VERSION, Policy, PolicyFile
 from smartbert_runtime.records import Columns, read_examples
 from smartbert_runtime.schema import encode
 from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings, Tokens
+from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings
 from smartbert_runtime.verify import VerifyReport, require_parity, verify
 
 VARIANT = Variant(name="separate-fp32", layout="separate", precision="fp32")
@@ -68,46 +68,54 @@ def export_package(
     options = options or ExportOptions()
     with staged_folder(output, overwrite=options.overwrite) as staging:
         source = open_checkpoint(checkpoint)
-        policy = Policy(
-            skip_threshold=source.model.config.skip_threshold,
-            exit_threshold=source.model.config.exit_threshold,
-        )
+        config = source.model.config
+        policy = Policy(skip_threshold=config.skip_threshold, exit_threshold=config.exit_threshold)
         components = _write_parts(source.model, staging, say)
         tokenizer_files, tokenizer = _write_tokenizer(source, staging)
         texts, pairs = _golden_texts(checkpoint, options.golden_file)
-        say("golden samples")
-        golden_files, tokens = _write_golden(source.model, tokenizer, texts, pairs, policy, options, staging)
-        manifest = Manifest(
-            schema_version=SCHEMA_VERSION,
-            model=ModelFacts(
-                family=str(source.model.config.backbone_config["model_type"]),
-                layers=source.model.config.layers,
-                hidden_size=source.model.config.hidden_size,
-                max_length=source.model.config.max_input_length,
-            ),
-            labels=source.labels,
-            input=signature(source.model.config, "embeddings")[0],
-            output=signature(source.model.config, "exit")[1],
-            variants=(VARIANT,),
-            components=components,
-            tokenizer=tokenizer_files,
-            golden=golden_files,
-            provenance=Provenance(
-                checkpoint_sha256=source.sha256,
-                opset=OPSET,
-                options={"layout": ["separate"], "precision": ["fp32"], "golden_texts": options.golden_texts},
-                packages={
-                    name: importlib.metadata.version(name) for name in ("smartbert", "torch", "transformers", "onnx")
-                },
-            ),
-        )
+        say("recording golden samples")
+        golden_files, golden = _write_golden(source.model, tokenizer, texts, pairs, policy, options, staging, say)
+        manifest = _manifest(source, components, tokenizer_files, golden_files, options)
         _write_manifest(manifest, staging)
         presets = {"default": policy, "full-depth": policy.without_shortcuts()}
         policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants={VARIANT.name: presets}).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
-        report = _check(source.model, tokens, policy, staging, say)
+        report = _check(source.model, golden, policy, staging, say)
         (staging / "SUMMARY.md").write_text(summary_text(manifest, policy, report, source.training), encoding="utf-8")
     return report
+
+
+def _manifest(
+    source: Checkpoint,
+    components: tuple[Component, ...],
+    tokenizer_files: TokenizerFiles,
+    golden_files: GoldenFiles,
+    options: ExportOptions,
+) -> Manifest:
+    config = source.model.config
+    packages = {name: importlib.metadata.version(name) for name in ("smartbert", "torch", "transformers", "onnx")}
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=ModelFacts(
+            family=str(config.backbone_config["model_type"]),
+            layers=config.layers,
+            hidden_size=config.hidden_size,
+            max_length=config.max_input_length,
+        ),
+        labels=source.labels,
+        input=signature(config, "embeddings")[0],
+        output=signature(config, "exit")[1],
+        variants=(VARIANT,),
+        components=components,
+        tokenizer=tokenizer_files,
+        golden=golden_files,
+        provenance=Provenance(
+            checkpoint_sha256=source.sha256,
+            opset=OPSET,
+            options={"layout": ["separate"], "precision": ["fp32"], "golden_texts": options.golden_texts},
+            packages=packages,
+        ),
+    )
 
 
 def _write_parts(
@@ -164,8 +172,9 @@ def _write_golden(
     policy: Policy,
     options: ExportOptions,
     staging: Path,
-) -> tuple[GoldenFiles, Tokens]:
-    """Record, leave out texts with too near a call, and write; also gives all texts' tokens."""
+    say: Callable[[str], None],
+) -> tuple[GoldenFiles, Golden]:
+    """Record, leave out texts with a call too near to be replayed on another machine, and write."""
     tokens = tokenizer.encode(texts, pairs)
     golden = record(model, small_probes(model, tokens), tokens, policy)
     clear = clear_calls(golden, policy)
@@ -174,6 +183,8 @@ def _write_golden(
             "every golden text has a decision too near its threshold to be replayed elsewhere",
             hint="give other texts with --golden-file",
         )
+    if len(clear) < len(golden.traces):
+        say(f"{len(golden.traces) - len(clear)} golden texts left out: a decision too near its threshold")
     golden = replace(golden, tokens=tokens.rows(clear), traces=tuple(golden.traces[row] for row in clear))
     (staging / "golden").mkdir()
     lines = [
@@ -187,22 +198,22 @@ def _write_golden(
     if options.golden_texts:
         text_entry = _write(staging, "golden/texts.jsonl", ("\n".join(lines) + "\n").encode())
     expected = _write(staging, "golden/expected.npz", pack(golden))
-    return GoldenFiles(expected=expected, policy=policy, texts=text_entry), tokens
+    return GoldenFiles(expected=expected, policy=policy, texts=text_entry), golden
 
 
 def _check(
     model: SmartBertForSequenceClassification,
-    tokens: Tokens,
+    golden: Golden,
     policy: Policy,
     staging: Path,
     say: Callable[[str], None],
 ) -> VerifyReport:
     """Parity of the staged folder with PyTorch, from 1 token to the longest input; ParityError ends the export."""
-    sessions = Sessions(open_package(staging), VARIANT)
+    probes = tuple(record_probe(model, probe) for probe in wide_probes(golden.tokens, model.config.max_input_length))
     return require_parity(
         verify(
-            sessions,
-            record(model, wide_probes(tokens, model.config.max_input_length), tokens, policy),
+            Sessions(open_package(staging), VARIANT),
+            replace(golden, probes=probes),
             policy,
             oracle="PyTorch",
             on_part=lambda name: say(f"checking {name}"),

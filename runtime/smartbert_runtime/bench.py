@@ -115,7 +115,9 @@ def _time_one(model: SmartBert, examples: Examples, row: int, policy: Policy) ->
 
 
 def _check_labels(model: SmartBert, examples: Examples) -> None:
-    for label, line in zip(examples.labels or (), examples.lines, strict=True):
+    if examples.labels is None:
+        raise InputError(f"{examples.source} was read without its labels", hint="name the label column")
+    for label, line in zip(examples.labels, examples.lines, strict=True):
         if label not in model.labels:
             raise InputError(
                 f"{examples.source}, line {line}: the model has no label {label!r}",

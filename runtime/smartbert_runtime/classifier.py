@@ -11,7 +11,7 @@ import numpy as np
 
 from smartbert_runtime.engine import Outcome, run_batch
 from smartbert_runtime.errors import ConfigError, InputError, IntegrityError
-from smartbert_runtime.manifest import POLICY_FILE, Package, open_package
+from smartbert_runtime.manifest import POLICY_FILE, Package, check_inside, open_package
 from smartbert_runtime.policy import Policy, PolicyFile, parse_policy_file, softmax
 from smartbert_runtime.sessions import CPU, Sessions
 from smartbert_runtime.tokenizer import Tokenizer
@@ -129,7 +129,7 @@ class SmartBert:
         batch_size: texts computed together; it changes speed, never an answer.
         truncate: false refuses texts longer than the model (InputError) in place of cutting them.
         """
-        if isinstance(texts, str):
+        if isinstance(texts, str) or isinstance(text_pairs, str):
             raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, not {batch_size}")
@@ -183,11 +183,14 @@ def _check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None
         raise InputError(f"{len(texts)} texts but {len(text_pairs)} second texts", hint="give one for each text")
     for place, rows in (("text", texts), ("second text", text_pairs or ())):
         for number, text in enumerate(rows, start=1):
+            if not isinstance(text, str):
+                raise InputError(f"{place} {number} is not a text but {type(text).__name__}", hint="give strings")
             if not text.strip():
                 raise InputError(f"{place} {number} is empty", hint="remove it, or give it some words")
 
 
 def _read_policies(package: Package) -> PolicyFile:
+    check_inside(package.root, POLICY_FILE)
     try:
         text = (package.root / POLICY_FILE).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:

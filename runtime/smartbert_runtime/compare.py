@@ -13,7 +13,7 @@ from smartbert_runtime.trace import Trace
 
 # fp32 kernels sum in different orders: a call closer to its threshold than this may fall either way.
 DECISION_MARGIN = 1e-4
-# Texts of a real set that may lie that close.
+# Texts of a real set that may lie that close; one in a set too small for a share.
 NEAR_SHARE = 0.002
 # End to end, after up to L layers of fp32 rounding.
 LOGIT_TOLERANCE = 1e-4
@@ -29,8 +29,8 @@ class Difference:
 
     @property
     def ok(self) -> bool:
-        """Within tolerance; a NaN is not."""
-        return self.max_abs <= self.tolerance
+        """Within tolerance, which infinity never is."""
+        return np.isfinite(self.max_abs) and self.max_abs <= self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,13 @@ class DecisionReport:
     @property
     def ok(self) -> bool:
         """Same decisions, logits within tolerance, and not too many near calls."""
-        few = len(self.near) <= NEAR_SHARE * self.texts
+        few = len(self.near) <= max(1.0, NEAR_SHARE * self.texts)
         return not self.different and few and self.logits.ok
 
 
 def difference(expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: float) -> Difference:
-    """Element by element; arrays of different shapes differ infinitely."""
-    if expected.shape != actual.shape:
+    """Element by element; arrays of different shapes, or with a NaN or an infinity, differ infinitely."""
+    if expected.shape != actual.shape or not (np.isfinite(expected).all() and np.isfinite(actual).all()):
         return Difference(max_abs=float("inf"), mean_abs=float("inf"), tolerance=tolerance)
     absolute = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
     return Difference(max_abs=float(absolute.max()), mean_abs=float(absolute.mean()), tolerance=tolerance)

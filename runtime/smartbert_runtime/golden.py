@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def pack(golden: Golden) -> bytes:
     """The bytes of expected.npz; equal samples give equal bytes."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for number, probe in enumerate(golden.probes):
-        place = f"probe_{number}/"
+        place = f"probe_{number:03d}/"
         arrays |= _token_arrays(place, probe.tokens)
         arrays |= {
             place + "mask": probe.mask_b11s,
@@ -78,7 +79,7 @@ def unpack(content: bytes) -> Golden:
             tokens=_tokens(arrays, "texts/"),
             traces=tuple(_trace(arrays, row) for row in range(len(arrays["texts/exit_layer"]))),
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as err:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as err:
         raise ManifestError(f"the golden samples cannot be read: {err}", hint="export again") from err
 
 

@@ -121,6 +121,10 @@ class Manifest:
         names = ", ".join(c.name for c in self.components)
         raise ManifestError(f"the package has no part {name!r}", hint=f"its parts: {names}")
 
+    def in_variant(self, variant: str) -> tuple[Component, ...]:
+        """The components that a variant uses, in running order."""
+        return tuple(component for component in self.components if variant in component.files)
+
     def variant(self, layout: str | None = None, precision: str | None = None) -> Variant:
         """The first variant with this layout and precision (None: any); ManifestError lists what there is."""
         for variant in self.variants:
@@ -233,12 +237,17 @@ def _check_sense(manifest: Manifest) -> None:
             )
 
 
+def check_inside(root: Path, file: str) -> None:
+    """ManifestError for a link that leads out of the folder."""
+    if not (root / file).resolve().is_relative_to(root.resolve()):
+        raise ManifestError(f"{file} is a link that leaves the folder", hint="do not use this package")
+
+
 def _check_file(root: Path, entry: FileEntry) -> None:
     path = root / entry.file
     if not path.is_file():
         raise IntegrityError(f"{entry.file} is missing", hint="copy the whole folder, or export again")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise ManifestError(f"{entry.file} is a link that leaves the folder", hint="do not use this package")
+    check_inside(root, entry.file)
     if (size := path.stat().st_size) != entry.bytes:
         raise IntegrityError(
             f"{entry.file} has {size} bytes, the manifest says {entry.bytes}",

@@ -35,7 +35,8 @@ def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     """
     probabilities_bc = softmax(logits_bc)
     entropy_b = -(probabilities_bc * np.log(np.maximum(probabilities_bc, 1e-300))).sum(axis=-1)
-    normalised: NDArray[np.float64] = entropy_b / math.log(logits_bc.shape[-1])
+    # Rounded, so that rounding errors make no uniform row a little less or more than 1, and no sure row -0.0.
+    normalised: NDArray[np.float64] = np.round(entropy_b / math.log(logits_bc.shape[-1]), 12).clip(0.0, 1.0) + 0.0
     return normalised
 
 
@@ -46,6 +47,11 @@ def logit(probability: float) -> float:
     if probability >= 1.0:
         return math.inf
     return math.log(probability / (1.0 - probability))
+
+
+def sigmoid(value: float) -> float:
+    """The probability whose logit is `value`, without overflow."""
+    return 0.5 * (1.0 + math.tanh(0.5 * value))
 
 
 def should_skip(skip_logit_b: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
@@ -140,12 +146,16 @@ def parse_policy_file(text: str) -> PolicyFile:
         parsed = json.loads(text)
     except ValueError as err:
         raise ManifestError(f"policy.json is not JSON: {err}", hint="export or calibrate again") from err
-    policies = decode(PolicyFile, parsed, where="policy")
-    if policies.schema_version != POLICY_SCHEMA_VERSION:
+    version = parsed.get("schema_version") if isinstance(parsed, dict) else POLICY_SCHEMA_VERSION
+    if version != POLICY_SCHEMA_VERSION:
         raise ManifestError(
-            f"policy.json has schema version {policies.schema_version}, this runtime reads {POLICY_SCHEMA_VERSION}",
+            f"policy.json has schema version {version}, this runtime reads {POLICY_SCHEMA_VERSION}",
             hint="calibrate again with this version",
         )
+    try:
+        policies = decode(PolicyFile, parsed, where="policy")
+    except ConfigError as err:
+        raise ManifestError(f"policy.json: {err}", hint="export or calibrate again") from err
     if policies.sha256 != policies.digest():
         raise IntegrityError(
             "policy.json was changed by hand or is damaged",

@@ -82,12 +82,13 @@ def examples_from_rows(
     rows: Sequence[dict[str, str]], lines: Sequence[int], *, source: str, columns: Columns, labelled: bool
 ) -> Examples:
     """Pick the text, pair and label columns out of `rows`; every row must fill them."""
-    text_column, pair_column = choose_columns(list(rows[0]), columns, source)
+    available = list(dict.fromkeys(column for row in rows for column in row))
+    text_column, pair_column = choose_columns(available, columns, source)
     wanted = [text_column, *([pair_column] if pair_column else [])]
-    if labelled and columns.label not in rows[0]:
+    if labelled and columns.label not in available:
         raise InputError(
             f"{source} has no column {columns.label!r} for the labels",
-            hint=f"its columns: {', '.join(rows[0])}; name one with --label-column",
+            hint=f"its columns: {', '.join(available)}; name one with --label-column",
         )
     for row, line in zip(rows, lines, strict=True):
         for column in [*wanted, *([columns.label] if labelled else [])]:
@@ -107,11 +108,15 @@ def choose_columns(available: Sequence[str], columns: Columns, source: str) -> t
     for name in (columns.text, columns.pair):
         if name is not None and name not in available:
             raise InputError(f"{source} has no column {name!r}", hint=f"its columns: {', '.join(available)}")
+    if columns.text is not None and columns.text == columns.pair:
+        raise InputError(f"{columns.text!r} cannot be both the text and its pair", hint="change --pair-column")
     if columns.text is not None:
         return columns.text, columns.pair
     for text, pair in KNOWN_COLUMNS:
         if text in available and (pair is None or pair in available):
             return text, columns.pair or pair
+    if not available:
+        raise InputError(f"{source} names no column", hint='like {"text": "..."}')
     raise InputError(
         f"{source}: which column holds the text?",
         hint=f"name one of {', '.join(available)} with --text-column",
@@ -131,7 +136,7 @@ def _decode(content: bytes, source: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as err:
-        line = content[: err.start].count(b"\n") + 1
+        line = err.object[: err.start].count(b"\n") + 1  # err.object: without the byte order mark
         raise InputError(f"{source}, line {line}: not UTF-8 text", hint="convert the file to UTF-8") from err
 
 
@@ -164,11 +169,16 @@ def _json_rows(text: str, source: str) -> Iterator[_Row]:
             raise InputError(f"{source}, line {number}: not JSON ({err})", hint="one JSON object a line") from err
         if not isinstance(value, dict):
             raise InputError(f"{source}, line {number}: not a JSON object", hint='like {"text": "..."}')
-        scalars = {k: v for k, v in value.items() if isinstance(v, (str, int, float))}
-        yield _Row(
-            number,
-            {key: item if isinstance(item, str) else json.dumps(item) for key, item in scalars.items()},
-        )
+        yield _Row(number, {key: field for key, item in value.items() if (field := _scalar(item)) is not None})
+
+
+def _scalar(value: object) -> str | None:
+    """A JSON value as text: null is empty, lists and objects are no columns."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, (int, float)) else None
 
 
 def _table_rows(text: str, kind: str, source: str) -> Iterator[_Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 from smartbert_runtime.bench import BenchReport
@@ -33,7 +34,7 @@ def verify_text(report: VerifyReport) -> str:
 
 def verify_json(report: VerifyReport) -> str:
     """The whole report as one document."""
-    return json.dumps({**asdict(report), "first_failure": report.first_failure})
+    return _json({**asdict(report), "first_failure": report.first_failure})
 
 
 def bench_text(report: BenchReport) -> str:
@@ -64,4 +65,17 @@ def bench_text(report: BenchReport) -> str:
 
 def bench_json(report: BenchReport) -> str:
     """The whole report as one document."""
-    return json.dumps(asdict(report))
+    return _json(asdict(report))
+
+
+def _json(value: object) -> str:
+    """JSON has no infinity and no NaN: they become null."""
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from smartbert_runtime.errors import ConfigError, IntegrityError, ProviderError
+from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
 from smartbert_runtime.manifest import Package, Variant
 
 CPU = "CPUExecutionProvider"
@@ -59,16 +59,17 @@ class Sessions:
 
     def open_all(self) -> None:
         """Load every part now, for steady latency from the first text on."""
-        for component in self.package.manifest.components:
-            if self.variant.name in component.files:
-                self.open(component.name)
+        for component in self.package.manifest.in_variant(self.variant.name):
+            self.open(component.name)
 
     def placements(self) -> dict[str, dict[str, int]]:
         """For each part loaded so far: how many of its nodes each provider took."""
         return {part: node_counts(session) for part, session in sorted(self._sessions.items())}
 
     def _create(self, part: str) -> onnxruntime.InferenceSession:
-        entry = self.package.manifest.component(part).files[self.variant.name]
+        entry = self.package.manifest.component(part).files.get(self.variant.name)
+        if entry is None:
+            raise ManifestError(f"{part} has no file for the variant {self.variant.name}", hint="export again")
         content = self.package.read(entry)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
@@ -111,8 +112,13 @@ def check_providers(providers: Sequence[str]) -> tuple[str, ...]:
 
 
 def node_counts(session: onnxruntime.InferenceSession) -> dict[str, int]:
-    """Nodes that each provider took, after onnxruntime's own graph optimisation."""
+    """Nodes that each provider took, after onnxruntime's own graph optimisation.
+
+    Empty where onnxruntime is too old to tell (1.23 and before).
+    """
     counts: Counter[str] = Counter()
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for subgraph in session.get_provider_graph_assignment_info():

@@ -79,7 +79,10 @@ class Tokenizer:
         A longer text is cut to the model's length, or refused with InputError when `truncate` is false.
         """
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self._tokenizer.encode_batch(rows)
+        try:
+            encodings = self._tokenizer.encode_batch(rows)
+        except TypeError as err:  # what the library says to half a surrogate pair, which JSON can spell
+            raise InputError("a text holds characters that are not Unicode text", hint="repair its encoding") from err
         truncated = tuple(bool(encoding.overflowing) for encoding in encodings)
         if not truncate and any(truncated):
             text = texts[truncated.index(True)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.policy import logit
+from smartbert_runtime.policy import logit, sigmoid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +45,11 @@ class Trace:
     def margin(self, *, skip_threshold: float, exit_threshold: float) -> float:
         """Distance of the closest call to its threshold: skip logits to the threshold's logit, entropies to theirs.
 
-        Infinite when nothing was asked.
+        Infinite when nothing was asked. An exit threshold of 0 decides nothing: no entropy is below it.
         """
-        distances = np.concatenate(
-            [np.abs(self.skip_logit_l - logit(skip_threshold)), np.abs(self.entropy_l - exit_threshold)]
-        )
+        skips_l = np.abs(self.skip_logit_l - logit(skip_threshold))
+        exits_l = np.abs(self.entropy_l - exit_threshold) if exit_threshold > 0.0 else np.array([])
+        distances = np.concatenate([skips_l, exits_l])
         distances = distances[~np.isnan(distances)]
         return float(distances.min()) if distances.size else float("inf")
 
@@ -60,7 +60,7 @@ class Trace:
             yield Step(
                 layer=layer,
                 skipped=layer in self.layers_skipped,
-                skip_probability=None if np.isnan(skip_logit) else float(1.0 / (1.0 + np.exp(-skip_logit))),
+                skip_probability=None if np.isnan(skip_logit) else sigmoid(float(skip_logit)),
                 entropy=None if np.isnan(entropy) else float(entropy),
                 answered=layer == self.exit_layer,
             )

@@ -87,7 +87,8 @@ def verify(
     manifest = sessions.package.manifest
     if part is not None:
         manifest.component(part)  # a named error for a part that does not exist
-    names = [component.name for component in manifest.components if part in (None, component.name)]
+    components = manifest.in_variant(sessions.variant.name)
+    names = [component.name for component in components if part in (None, component.name)]
     checks = []
     for name in names:
         on_part(name)
@@ -117,7 +118,8 @@ def require_parity(report: VerifyReport) -> VerifyReport:
                 "export again, and try --provider CPUExecutionProvider",
             )
     raise ParityError(
-        f"{failure}: decisions or logits differ from {report.oracle}, although every part agrees",
+        f"{failure}: answers differ from {report.oracle}, or too many calls are too near to tell, "
+        "although every part agrees",
         report=report,
         hint="see the report for the texts; smartbert-verify --format json has all of it",
     )

@@ -193,6 +193,7 @@ def _print_placements(model: SmartBert) -> None:
     print(f"{model.sessions.threads} threads, {model.sessions.variant.name}", file=sys.stderr)
     for part, counts in model.sessions.placements().items():
         taken = ", ".join(f"{count} nodes on {provider}" for provider, count in counts.items())
+        taken = taken or "this onnxruntime does not tell which provider took which nodes"
         print(f"    {part}: {taken}", file=sys.stderr)
 
 

@@ -1,0 +1,202 @@
+"""classifier: one answer a text in the order given, the same whatever shares its batch, and PyTorch's."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.reference import trace_rows
+from smartbert_runtime import Policy, Prediction, SmartBert
+from smartbert_runtime.errors import ConfigError, InputError, IntegrityError, ManifestError
+from tests.conftest import LABELS, SENTENCES
+from tests.runtime.packages import flip_byte
+
+SECOND_TEXTS = SENTENCES[7:] + SENTENCES[:7]
+JSON_KEYS = ["index", "text", "label", "score", "probabilities", "exit_layer", "layers_run", "layers_skipped"]
+
+
+def assert_same(found: list[Prediction], expected: list[Prediction]) -> None:
+    assert [one.text for one in found] == [other.text for other in expected]
+    assert [one.trace.decisions() for one in found] == [other.trace.decisions() for other in expected]
+    assert [one.label for one in found] == [other.label for other in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_answers_are_those_of_the_torch_model(classifier: SmartBert, model: SmartBertForSequenceClassification) -> None:
+    expected = trace_rows(model, classifier.tokenizer.encode(SENTENCES), Policy(exit_threshold=0.5))
+    found = classifier.classify(SENTENCES)
+    assert [prediction.trace.decisions() for prediction in found] == [trace.decisions() for trace in expected]
+    for prediction, trace in zip(found, expected, strict=True):
+        np.testing.assert_allclose(prediction.trace.logits_c, trace.logits_c, rtol=0, atol=1e-5)
+        assert prediction.label == LABELS[int(trace.logits_c.argmax())]
+
+
+def test_pairs_are_answered_as_the_torch_model_does(
+    classifier: SmartBert, model: SmartBertForSequenceClassification
+) -> None:
+    tokens = classifier.tokenizer.encode(SENTENCES, SECOND_TEXTS)
+    expected = trace_rows(model, tokens, Policy(exit_threshold=0.5))
+    found = classifier.classify(SENTENCES, text_pairs=SECOND_TEXTS, batch_size=5)
+    assert [prediction.text_pair for prediction in found] == list(SECOND_TEXTS)
+    for prediction, trace in zip(found, expected, strict=True):
+        assert prediction.trace.decisions() == trace.decisions()
+        np.testing.assert_allclose(prediction.trace.logits_c, trace.logits_c, rtol=0, atol=1e-5)
+
+
+def test_answers_come_in_the_order_of_the_texts(classifier: SmartBert) -> None:
+    lengths = [len(text) for text in SENTENCES]
+    assert lengths != sorted(lengths)
+    found = classifier.classify(SENTENCES, batch_size=4)
+    assert [prediction.text for prediction in found] == list(SENTENCES)
+    assert_same(found, [classifier.classify([text])[0] for text in SENTENCES])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 1000])
+def test_batch_size_never_changes_an_answer(classifier: SmartBert, batch_size: int) -> None:
+    for policy in (None, Policy(exit_threshold=0.7, no_skip=True)):
+        whole = classifier.classify(SENTENCES, policy=policy)
+        assert_same(classifier.classify(SENTENCES, policy=policy, batch_size=batch_size), whole)
+
+
+def test_the_label_is_the_likeliest_and_probabilities_are_complete(classifier: SmartBert) -> None:
+    for prediction in classifier.classify(SENTENCES):
+        assert tuple(prediction.probabilities) == LABELS
+        assert sum(prediction.probabilities.values()) == pytest.approx(1.0)
+        assert prediction.score == max(prediction.probabilities.values())
+        assert prediction.probabilities[prediction.label] == prediction.score
+    assert classifier.labels == LABELS
+
+
+def test_the_package_policy_applies_unless_another_is_given(classifier: SmartBert) -> None:
+    text = "Down, down, down."
+    (packaged,) = classifier.classify([text])
+    assert (packaged.layers_run, packaged.layers_skipped, packaged.exit_layer) == ((3,), (1, 2, 4), 4)
+    (full,) = classifier.classify([text], policy=classifier.policy("full-depth"))
+    assert (full.layers_run, full.layers_skipped, full.exit_layer) == ((1, 2, 3, 4), (), 4)
+
+
+def test_latency_counts_to_the_texts_own_answer(classifier: SmartBert) -> None:
+    started = time.perf_counter()
+    early, late = sorted(
+        classifier.classify(["We are all mad here.", "Would the fall never come to an end?"]),
+        key=lambda prediction: prediction.exit_layer,
+    )
+    wall_ms = (time.perf_counter() - started) * 1000.0
+    assert (early.exit_layer, late.exit_layer) == (3, 4)
+    # The last answer ends the batch, so its latency is nearly all of the time taken.
+    assert 0.1 * wall_ms < late.latency_ms < wall_ms
+    assert 0.0 < early.latency_ms < late.latency_ms
+
+
+def test_no_texts_give_no_answers(classifier: SmartBert) -> None:
+    assert classifier.classify([]) == []
+
+
+# The line that --format json prints
+
+
+def test_as_dict_has_exactly_the_keys_of_the_contract(classifier: SmartBert) -> None:
+    (prediction,) = classifier.classify(["Down, down, down."])
+    line = prediction.as_dict(7)
+    assert list(line) == [*JSON_KEYS, "latency_ms"]
+    assert json.loads(json.dumps(line)) == line
+    assert (line["index"], line["text"], line["label"]) == (7, "Down, down, down.", "odd")
+    assert (line["exit_layer"], line["layers_run"], line["layers_skipped"]) == (4, [3], [1, 2, 4])
+    assert line["probabilities"] == prediction.probabilities
+    assert (line["score"], line["latency_ms"]) == (prediction.score, prediction.latency_ms)
+
+
+def test_as_dict_of_a_pair_adds_its_second_text_and_nothing_else(classifier: SmartBert) -> None:
+    (prediction,) = classifier.classify(["Do cats eat bats?"], text_pairs=["Do bats eat cats?"])
+    line = prediction.as_dict(0)
+    assert set(line) == {*JSON_KEYS, "latency_ms", "text_pair"}
+    assert line["text_pair"] == "Do bats eat cats?"
+
+
+# Long texts
+
+
+def test_a_text_that_was_cut_says_so(classifier: SmartBert) -> None:
+    short, long = classifier.classify(["Off with her head!", "Off with her head! " * 20])
+    assert (short.truncated, long.truncated) == (False, True)
+    assert len(long.text) == len("Off with her head! ") * 20
+
+
+def test_without_truncation_a_longer_text_is_refused(classifier: SmartBert) -> None:
+    with pytest.raises(InputError, match="longer than the model's"):
+        classifier.classify(["Off with her head!", "Off with her head! " * 20], truncate=False)
+
+
+# What is refused
+
+
+def test_one_string_in_place_of_a_list_is_refused(classifier: SmartBert) -> None:
+    with pytest.raises(InputError, match="a list of texts, not one string") as caught:
+        classifier.classify("Off with her head!")
+    assert caught.value.hint == "classify([text])"
+
+
+def test_one_string_in_place_of_a_list_of_second_texts_is_refused(classifier: SmartBert) -> None:
+    with pytest.raises(InputError, match="not one string"):
+        classifier.classify(["Do cats eat bats?", "Do bats eat cats?"], text_pairs="no")
+
+
+@pytest.mark.parametrize("empty", ["", "  \n\t"])
+def test_an_empty_text_is_refused_by_its_number(classifier: SmartBert, empty: str) -> None:
+    with pytest.raises(InputError, match=r"^text 2 is empty$"):
+        classifier.classify(["a", empty])
+    with pytest.raises(InputError, match=r"^second text 1 is empty$"):
+        classifier.classify(["a", "b"], text_pairs=[empty, "c"])
+
+
+def test_texts_and_second_texts_of_unlike_number_are_refused(classifier: SmartBert) -> None:
+    for pairs in (["c"], [], ["c", "d", "e"]):
+        with pytest.raises(InputError, match=f"2 texts but {len(pairs)} second texts"):
+            classifier.classify(["a", "b"], text_pairs=pairs)
+
+
+def test_half_an_emoji_is_refused_as_input(classifier: SmartBert) -> None:
+    # JSON can hold one half of a surrogate pair, as cut messages do: "\\ud83d".
+    with pytest.raises(InputError):
+        classifier.classify([json.loads('"so late \\ud83d"')])
+
+
+def test_a_batch_size_below_one_and_an_unknown_preset_are_refused(classifier: SmartBert) -> None:
+    with pytest.raises(ConfigError, match="batch_size must be 1 or more, not 0"):
+        classifier.classify(["a"], batch_size=0)
+    with pytest.raises(ConfigError, match="no preset 'fast'") as caught:
+        classifier.policy("fast")
+    assert caught.value.hint == "it has: default, full-depth"
+
+
+# Folders
+
+
+def test_load_takes_the_variant_asked_for_or_lists_what_there_is(package_dir: Path) -> None:
+    assert SmartBert.load(package_dir, layout="separate", precision="fp32").sessions.variant.name == "separate-fp32"
+    with pytest.raises(ManifestError, match="layout fused and precision any") as caught:
+        SmartBert.load(str(package_dir), layout="fused")
+    assert caught.value.hint == "it holds: separate-fp32"
+
+
+def test_a_missing_or_edited_policy_file_is_found_at_load(package_copy: Path) -> None:
+    file = package_copy / "policy.json"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace('"exit_threshold": 0.5', '"exit_threshold": 0.9'), encoding="utf-8")
+    with pytest.raises(IntegrityError, match=r"policy\.json was changed by hand"):
+        SmartBert.load(package_copy)
+    file.unlink()
+    with pytest.raises(IntegrityError, match=r"policy\.json cannot be read"):
+        SmartBert.load(package_copy)
+
+
+def test_a_changed_tokenizer_is_found_at_load(package_copy: Path) -> None:
+    flip_byte(package_copy / "tokenizer" / "tokenizer.json", 500)
+    with pytest.raises(IntegrityError, match=r"tokenizer/tokenizer\.json does not match"):
+        SmartBert.load(package_copy)

@@ -1,0 +1,160 @@
+"""report: the lines that people read, and JSON that any program reads."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from smartbert_runtime.bench import BenchReport, Conditions, Figures
+from smartbert_runtime.compare import DecisionReport, Difference
+from smartbert_runtime.report import bench_json, bench_text, verify_json, verify_text
+from smartbert_runtime.verify import PartCheck, TextsCheck, VerifyReport
+
+
+def found(max_abs: float, tolerance: float = 4e-6) -> Difference:
+    return Difference(max_abs=max_abs, mean_abs=max_abs / 2.0, tolerance=tolerance)
+
+
+def make_verify_report(
+    *, worst: float = 1e-7, near: tuple[int, ...] = (), different: tuple[int, ...] = (), logits: float = 2e-6
+) -> VerifyReport:
+    decisions = DecisionReport(
+        texts=1000,
+        near=near,
+        different=different,
+        label_agreement=0.999,
+        logits=found(logits, 1e-4),
+        nearest_margin=0.012,
+    )
+    return VerifyReport(
+        variant="separate-fp32",
+        oracle="PyTorch",
+        parts=(
+            PartCheck(part="embeddings", difference=found(0.0)),
+            PartCheck(part="layer_01", difference=found(worst)),
+        ),
+        texts=(TextsCheck(how="texts one by one", decisions=decisions),),
+    )
+
+
+def make_bench_report(*, load_average: float | None = 0.25) -> BenchReport:
+    def figures(name: str, depth: float, median_ms: float) -> Figures:
+        return Figures(
+            name=name,
+            accuracy=0.9,
+            recall={"ham": 0.875, "spam": 1.0},
+            mean_layers_run=depth,
+            median_ms=median_ms,
+            mean_ms=median_ms + 1.0,
+            p95_ms=median_ms + 2.0,
+        )
+
+    return BenchReport(
+        conditions=Conditions(
+            texts=40,
+            mean_tokens=12.25,
+            repeats=3,
+            batch_size=1,
+            threads=2,
+            variant="separate-fp32",
+            providers=("CPUExecutionProvider",),
+            onnxruntime="1.20.0",
+            python="3.11.0",
+            machine="aarch64",
+            cores=4,
+            load_average=load_average,
+        ),
+        policy=figures("default", 2.5, 1.0),
+        full_depth=figures("full depth", 6.0, 3.0),
+        layers=6,
+        speedup_median=3.0,
+        speedup_mean=2.0,
+        speedup_mean_spread=(1.9, 2.1),
+    )
+
+
+def refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def test_a_good_report_reads_part_by_part_and_ends_in_the_verdict() -> None:
+    assert verify_text(make_verify_report()).splitlines() == [
+        "separate-fp32 against PyTorch",
+        "  embeddings   max difference 0.0e+00 (allowed 4.0e-06)  ok",
+        "  layer_01     max difference 1.0e-07 (allowed 4.0e-06)  ok",
+        "  texts one by one: 1000 texts, 0 with other decisions, 0 with a call too near to tell, labels equal 99.90%, "
+        "logits within 2.0e-06  ok",
+        "parity: good",
+    ]
+
+
+def test_a_part_that_differs_is_marked_and_named_in_the_verdict() -> None:
+    lines = verify_text(make_verify_report(worst=5e-6)).splitlines()
+    assert lines[1].endswith("ok")
+    assert lines[2] == "  layer_01     max difference 5.0e-06 (allowed 4.0e-06)  DIFFERS"
+    assert lines[-1] == "parity: layer_01 differs"
+
+
+def test_a_nan_is_not_called_ok() -> None:
+    lines = verify_text(make_verify_report(worst=math.nan)).splitlines()
+    assert lines[2].endswith("DIFFERS")
+    assert lines[-1] == "parity: layer_01 differs"
+
+
+def test_texts_that_differ_or_are_near_are_listed_counted_from_one() -> None:
+    lines = verify_text(make_verify_report(near=(0,), different=(4, 9))).splitlines()
+    assert "2 with other decisions, 1 with a call too near" in lines[3]
+    assert lines[3].endswith("DIFFERS")
+    assert lines[4:] == [
+        "    text 5 decided otherwise",
+        "    text 10 decided otherwise",
+        "    text 1 has a call within 1e-4 of its threshold",
+        "parity: texts one by one differs",
+    ]
+
+
+def test_a_long_list_of_texts_is_cut_at_ten() -> None:
+    lines = verify_text(make_verify_report(different=tuple(range(50)))).splitlines()
+    assert sum("decided otherwise" in line for line in lines) == 10
+
+
+def test_verify_json_is_one_document_with_the_verdict() -> None:
+    document = json.loads(verify_json(make_verify_report(worst=5e-6)))
+    assert document["first_failure"] == "layer_01"
+    assert [part["part"] for part in document["parts"]] == ["embeddings", "layer_01"]
+    assert document["parts"][1]["difference"] == {"max_abs": 5e-6, "mean_abs": 2.5e-6, "tolerance": 4e-6}
+    assert document["texts"][0]["decisions"]["texts"] == 1000
+    assert json.loads(verify_json(make_verify_report()))["first_failure"] is None
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_verify_json_stays_json_when_a_difference_is_infinite_or_nan(value: float) -> None:
+    # An output of another shape is infinitely far; "Infinity" and "NaN" are Python's words, not JSON's.
+    document = json.loads(verify_json(make_verify_report(worst=value, logits=value)), parse_constant=refuse)
+    assert document["first_failure"] == "layer_01"
+
+
+def test_a_bench_report_is_a_table_and_its_conditions() -> None:
+    assert bench_text(make_bench_report()).splitlines() == [
+        "              accuracy  layers run  median ms   mean ms   p95 ms",
+        "default         0.9000  2.50 of 6        1.00      2.00     3.00",
+        "full depth      0.9000  6.00 of 6        3.00      4.00     5.00",
+        "recall        ham 0.8750, spam 1.0000",
+        "faster        3.00x at the median, 2.00x on average (1.90 to 2.10 over 3 passes)",
+        "conditions    40 texts, 12.2 tokens on average, one at a time, 2 threads of 4 aarch64 cores, "
+        "load average 0.2, separate-fp32 on CPUExecutionProvider, onnxruntime 1.20.0, Python 3.11.0",
+    ]
+
+
+def test_a_machine_without_load_average_leaves_it_out() -> None:
+    assert "aarch64 cores, separate-fp32" in bench_text(make_bench_report(load_average=None))
+
+
+def test_bench_json_has_every_number_and_unit() -> None:
+    document = json.loads(bench_json(make_bench_report()))
+    assert (document["layers"], document["speedup_median"], document["speedup_mean_spread"]) == (6, 3.0, [1.9, 2.1])
+    assert document["policy"]["p95_ms"] == 3.0
+    assert document["full_depth"]["recall"] == {"ham": 0.875, "spam": 1.0}
+    assert document["conditions"]["load_average"] == 0.25

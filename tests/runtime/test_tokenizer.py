@@ -1,0 +1,120 @@
+"""tokenizer: the ids that the checkpoint's own tokenizer gives, padding, truncation, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as FastTokenizer
+
+from smartbert_runtime import SmartBert
+from smartbert_runtime.errors import InputError, ManifestError
+from smartbert_runtime.manifest import open_package
+from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings
+from tests.conftest import SENTENCES, make_tokenizer
+
+ODD_TEXTS = ("Ærøskøbing naïve", "a [SEP] b [MASK]", "tab\tand  two  spaces", "🐇 rabbit 日本", "don't!!! stop--it")
+FILE = make_tokenizer().backend_tokenizer.to_str().encode()
+SETTINGS = TokenizerSettings(max_length=8, pad_id=0, type_ids=True)
+
+
+def expected(texts: tuple[str, ...], pairs: tuple[str, ...] | None, limit: int) -> dict[str, NDArray[np.int64]]:
+    """What transformers makes of them."""
+    encoding = make_tokenizer()(
+        list(texts),
+        list(pairs) if pairs is not None else None,
+        truncation=True,
+        max_length=limit,
+        padding=True,
+        return_tensors="np",
+    )
+    return {name: np.asarray(array) for name, array in encoding.items()}
+
+
+@pytest.mark.parametrize("pairs", [None, SENTENCES[::-1] + ODD_TEXTS[::-1]])
+def test_ids_are_those_of_the_transformers_tokenizer(classifier: SmartBert, pairs: tuple[str, ...] | None) -> None:
+    texts = SENTENCES + ODD_TEXTS
+    tokens = classifier.tokenizer.encode(texts, pairs)
+    wanted = expected(texts, pairs, classifier.tokenizer.settings.max_length)
+    assert tokens.feeds().keys() == wanted.keys()
+    for name, array in tokens.feeds().items():
+        assert array.dtype == np.int64
+        assert np.array_equal(array, wanted[name]), name
+    assert bool(tokens.token_type_ids_bs.any()) == (pairs is not None)
+
+
+def test_texts_are_cut_at_the_length_that_the_model_was_made_with(classifier: SmartBert) -> None:
+    assert classifier.tokenizer.settings.max_length == 24
+    assert classifier.package.manifest.model.max_length == 24
+    assert classifier.tokenizer.encode(SENTENCES).input_ids_bs.shape == (len(SENTENCES), 24)
+
+
+def test_exactly_the_longer_texts_are_flagged_as_truncated() -> None:
+    # [CLS] and [SEP] leave six of eight.
+    tokens = Tokenizer(FILE, SETTINGS).encode(["a b c d e", "a b c d e f", "a b c d e f g"])
+    assert tokens.truncated == (False, False, True)
+    assert tokens.attention_mask_bs.sum(axis=1).tolist() == [7, 8, 8]
+
+
+def test_of_a_pair_the_longer_text_is_cut_first() -> None:
+    tokenizer = Tokenizer(FILE, SETTINGS)
+    tokens = tokenizer.encode(["a b", "a b c d e f"], ["c d e", "x"])
+    assert tokens.truncated == (False, True)
+    assert tokens.token_type_ids_bs.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1]]
+
+
+def test_no_truncate_refuses_longer_texts_and_names_the_limit() -> None:
+    tokenizer = Tokenizer(FILE, SETTINGS)
+    with pytest.raises(InputError, match=r"longer than the model's 8 tokens: 'g f e d c b a'") as caught:
+        tokenizer.encode(["a b c", "g f e d c b a"], truncate=False)
+    assert "--no-truncate" in caught.value.hint
+    assert tokenizer.encode(["a b c d e f"], truncate=False).truncated == (False,)
+
+
+def test_no_truncate_refuses_a_pair_that_is_too_long_together() -> None:
+    with pytest.raises(InputError, match="longer than the model's 8 tokens"):
+        Tokenizer(FILE, SETTINGS).encode(["a b c"], ["d e f"], truncate=False)
+
+
+def test_shorter_rows_are_padded_on_the_right_with_the_padding_id() -> None:
+    tokens = Tokenizer(FILE, replace(SETTINGS, pad_id=4)).encode(["a", "a b c"])
+    a, b, c = (make_tokenizer().convert_tokens_to_ids(letter) for letter in "abc")
+    assert tokens.input_ids_bs.tolist() == [[2, a, 3, 4, 4], [2, a, b, c, 3]]
+    assert tokens.attention_mask_bs.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_segments_stay_zero_for_a_model_that_does_not_number_them() -> None:
+    tokens = Tokenizer(FILE, replace(SETTINGS, type_ids=False)).encode(["a"], ["b"])
+    assert tokens.token_type_ids_bs.tolist() == [[0, 0, 0, 0, 0]]
+
+
+def test_rows_picks_in_order_and_drops_the_padding_that_none_needs() -> None:
+    tokens = Tokenizer(FILE, SETTINGS).encode(["a b c d e f g", "a", "b c"]).rows([2, 1])
+    b, c, a = (make_tokenizer().convert_tokens_to_ids(letter) for letter in "bca")
+    assert tokens.input_ids_bs.tolist() == [[2, b, c, 3], [2, a, 3, 0]]
+    assert tokens.attention_mask_bs.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert tokens.token_type_ids_bs.shape == (2, 4)
+    assert tokens.truncated == (False, False)
+
+
+def test_padding_and_truncation_inside_tokenizer_json_do_not_count() -> None:
+    own = FastTokenizer.from_buffer(FILE)
+    own.enable_truncation(3)
+    own.enable_padding(length=20)
+    tokens = Tokenizer(own.to_str().encode(), SETTINGS).encode(["a b c d"])
+    assert tokens.input_ids_bs.shape == (1, 6)
+    assert tokens.truncated == (False,)
+
+
+def test_a_tokenizer_file_that_cannot_be_read_is_a_manifest_error() -> None:
+    with pytest.raises(ManifestError, match=r"tokenizer\.json cannot be read"):
+        Tokenizer(b'{"version": "1.0"}', SETTINGS)
+
+
+def test_the_packages_settings_are_those_of_the_checkpoint(classifier: SmartBert) -> None:
+    package = open_package(classifier.package.root)
+    settings = json.loads(package.read(package.manifest.tokenizer.settings))
+    assert (settings["pad_id"], settings["type_ids"]) == (make_tokenizer().pad_token_id, True)
