@@ -89,7 +89,7 @@ def _with_hyper_parameters() -> None:
     signature = inspect.signature(train, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     about = TrainingSettings.help()
-    types = {"int": int, "float": float, "bool": bool}
+    types = {"int": int, "float": float, "bool": bool, "str": str}
     options = [
         inspect.Parameter(
             item.name,

@@ -10,7 +10,7 @@ from pathlib import Path
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.records import Columns, Examples, examples_from_rows, read_examples
 
-# Splits that data sets on the hub use for what they call validation; the first with labels is the dev split.
+# Names that data sets on the hub have for their validation split; the first that exists is the dev split.
 DEV_SPLITS = ("validation", "dev", "validation_matched", "test")
 
 
@@ -119,25 +119,26 @@ def _number(examples: Examples, labels: Sequence[str]) -> Split:
 
 def _read_files(source: DataSource) -> tuple[Examples, Examples, tuple[str, ...]]:
     assert source.train_file is not None and source.dev_file is not None  # DataSource has checked
-    train, dev = (_read_file(file, source.columns) for file in (source.train_file, source.dev_file))
+    (train, labels), (dev, _) = (_read_file(file, source.columns) for file in (source.train_file, source.dev_file))
     if (train.pairs is None) != (dev.pairs is None):
         raise InputError(
             "one file has text pairs and the other single texts",
             hint="use the same columns in both, or --text-column",
         )
-    return train, dev, ()
+    return train, dev, labels
 
 
-def _read_file(file: Path, columns: Columns) -> Examples:
+def _read_file(file: Path, columns: Columns) -> tuple[Examples, tuple[str, ...]]:
+    """The file's texts, and its label names where it declares them."""
     if file.suffix.lower() != ".parquet":
-        return read_examples(file, columns, labelled=True)
+        return read_examples(file, columns, labelled=True), ()
     from datasets import Dataset
 
     try:
         table = Dataset.from_parquet(str(file))
     except (OSError, ValueError) as err:
         raise InputError(f"{file} cannot be read: {err}", hint="check the path") from err
-    return _examples(table, str(file), columns)[0]
+    return _examples(table, str(file), columns)
 
 
 def _read_dataset(source: DataSource) -> tuple[Examples, Examples, tuple[str, ...]]:
@@ -175,5 +176,5 @@ def _examples(table: object, source: str, columns: Columns) -> tuple[Examples, t
     if names is None:
         return examples, ()
     if "-1" in (examples.labels or ()):
-        raise InputError(f"{source} has no labels (all -1)", hint="choose another split with --dev-split")
+        raise InputError(f"{source} holds unlabelled texts (label -1)", hint="choose another split with --dev-split")
     return replace(examples, labels=tuple(names[int(label)] for label in examples.labels or ())), tuple(names)

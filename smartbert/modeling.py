@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertModel, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, BertModel, PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from smartbert.configuration import SmartBertConfig
@@ -132,10 +133,10 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         """Nothing: gates and heads begin as their constructors make them, the backbone initialises itself."""
 
     @classmethod
-    def from_backbone(cls, name_or_dir: str, **settings: Any) -> SmartBertForSequenceClassification:
+    def from_backbone(cls, name_or_dir: str, *, seed: int = 0, **settings: Any) -> SmartBertForSequenceClassification:
         """A pretrained encoder (hub name or folder, safetensors only) with fresh gates and exit heads.
 
-        settings: fields of SmartBertConfig, such as `id2label` and `max_input_length`.
+        settings: fields of SmartBertConfig, such as `id2label` and `max_input_length`; `seed` draws the heads' weights.
         Raises ConfigError for an encoder that cannot be loaded, is of an unsupported family, or is too short.
         """
         encoder_config = _load_or_explain(AutoConfig, name_or_dir)
@@ -148,8 +149,18 @@ class SmartBertForSequenceClassification(PreTrainedModel):
                 f"not {config.max_input_length}",
                 hint="change --max-length",
             )
+        if config.layers < 2:
+            raise ConfigError("the encoder has one layer: there is nothing to skip and nowhere to exit early")
+        set_seed(seed)
         model = cls(config)
-        encoder = _load_or_explain(BertModel, name_or_dir, add_pooling_layer=False, use_safetensors=True)
+        encoder, info = _load_or_explain(
+            BertModel, name_or_dir, add_pooling_layer=False, use_safetensors=True, output_loading_info=True
+        )
+        if info["missing_keys"]:
+            raise ConfigError(
+                f"the encoder {name_or_dir!r} lacks weights, such as {min(info['missing_keys'])}",
+                hint="its model.safetensors is not whole, or belongs to another config.json",
+            )
         # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.
         model.backbone.load_state_dict(encoder.state_dict())
         return model
@@ -214,7 +225,7 @@ def _load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
     """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
     try:
         return loader.from_pretrained(name_or_dir, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as err:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
         first_line = str(err).strip().splitlines()[0]
         raise ConfigError(
             f"the encoder {name_or_dir!r} cannot be loaded: {first_line}",

@@ -5,6 +5,7 @@ Shape letters: b batch, s sequence, h hidden, w width, l layers, c classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -19,10 +20,19 @@ from smartbert_runtime.policy import logit
 class Objective(nn.Module):
     """A stage: in training mode `forward` gives the loss, in evaluation mode what every gate and exit head said."""
 
-    def __init__(self, model: SmartBertForSequenceClassification, settings: TrainingSettings) -> None:
+    class_weights_c: Tensor | None
+
+    def __init__(
+        self,
+        model: SmartBertForSequenceClassification,
+        settings: TrainingSettings,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
+        weights_c = None if class_weights is None else torch.tensor(class_weights)
+        self.register_buffer("class_weights_c", weights_c, persistent=False)
 
     def forward(
         self,
@@ -42,6 +52,10 @@ class Objective(nn.Module):
         """The stage's whole loss, a scalar."""
         raise TypeError("a stage defines its loss")
 
+    def _task(self, logits_bc: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy, each label's errors weighted when class weights are given."""
+        return nn.functional.cross_entropy(logits_bc, labels, weight=self.class_weights_c)
+
     def _valid(self, attention_mask_bs: Tensor) -> Tensor:
         """Tokens that the contrastive terms count: all but padding, or all of them as the paper's code does."""
         if self.settings.contrast_padding:
@@ -56,8 +70,13 @@ class Stage1(Objective):
     input by the gate: x_i = (1 - w_i) layer_i(x_{i-1}) + w_i x_{i-1}; w_i is soft at first, then hard.
     """
 
-    def __init__(self, model: SmartBertForSequenceClassification, settings: TrainingSettings) -> None:
-        super().__init__(model, settings)
+    def __init__(
+        self,
+        model: SmartBertForSequenceClassification,
+        settings: TrainingSettings,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(model, settings, class_weights)
         width = model.config.head_width
         self.contrast = nn.ModuleList(ContrastHead(model.config.hidden_size, width) for _ in model.gates)
         for head in list(model.exits)[:-1]:  # theirs is stage 2
@@ -83,7 +102,7 @@ class Stage1(Objective):
             weight_b11 = (hard_weight(soft_b) if self.hard else soft_b)[:, None, None]
             output_bsh = model.run_layer(index, x_bsh, mask_b11s)
             x_bsh = (1.0 - weight_b11) * output_bsh + weight_b11 * x_bsh
-        task = nn.functional.cross_entropy(model.exits[-1](x_bsh, mask_b11s), labels)
+        task = self._task(model.exits[-1](x_bsh, mask_b11s), labels)
         penalty = gate_penalty(torch.stack(gates, dim=1), settings.gate_lambda)
         contrast_sum = torch.stack(contrasts).sum() if contrasts else x_bsh.new_zeros(())
         return (1.0 - settings.eta1) * (task + penalty) + settings.eta1 * contrast_sum
@@ -95,8 +114,13 @@ class Stage2(Objective):
     loss = (1 - eta2) sum_i cross_entropy(exit_i(layer_i(x_{i-1})), y) + eta2 C2 / (L - 2).
     """
 
-    def __init__(self, model: SmartBertForSequenceClassification, settings: TrainingSettings) -> None:
-        super().__init__(model, settings)
+    def __init__(
+        self,
+        model: SmartBertForSequenceClassification,
+        settings: TrainingSettings,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(model, settings, class_weights)
         width = model.config.head_width
         self.contrast = nn.ModuleList(ContrastHead(width, width) for _ in range(len(model.exits) - 1))
         self.frozen: list[nn.Module] = [model.backbone, *model.gates, model.exits[-1]]
@@ -125,7 +149,7 @@ class Stage2(Objective):
                 x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
             head = cast(ExitHead, model.exits[index])
             features_bsw = head.features(output_bsh)
-            tasks.append(nn.functional.cross_entropy(head.answer(features_bsw, mask_b11s), labels))
+            tasks.append(self._task(head.answer(features_bsw, mask_b11s), labels))
             if settings.eta2:
                 projected_bsw = contrast(features_bsw)
                 if previous_bsw is not None:

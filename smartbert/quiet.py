@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datasets
 import transformers
 
 
@@ -9,3 +10,4 @@ def quiet_libraries() -> None:
     """For commands only: a program that embeds the package decides this for itself."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -32,6 +33,10 @@ class TrainingSettings:
     temperature2: float = _setting(0.55, "Temperature of stage 2's contrastive loss.", group=_LOSS)
     contrast_padding: bool = _setting(
         False, "Count padding in the contrastive losses, as the paper's code does.", group=_LOSS
+    )
+
+    class_weights: str = _setting(
+        "none", "none, or balanced: a rare label's errors count more, by 1 / its share of the texts.", group=_LOSS
     )
 
     learning_rate: float = _setting(5e-5, "Learning rate of the backbone. Paper: 2e-5.", group=_OPTIM)
@@ -69,6 +74,7 @@ class TrainingSettings:
             self._require(name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
         for name in ("validation_fraction", "confidence"):
             self._require(name, 0.0 < getattr(self, name) < 1.0, "between 0 and 1")
+        self._require("class_weights", self.class_weights in ("none", "balanced"), "none or balanced")
         for name in ("temperature1", "temperature2", "adam_epsilon"):
             self._require(name, getattr(self, name) > 0.0, "above 0")
         for name in (
@@ -87,8 +93,13 @@ class TrainingSettings:
             "head_width",
         ):
             self._require(name, getattr(self, name) >= 1, "1 or more")
+        for item in fields(self):
+            if item.type == "float":
+                self._require(item.name, math.isfinite(getattr(self, item.name)), "a number")
+        self._require("seed", 0 <= self.seed < 2**32, "0 or more, and below 2^32")
         self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
-        self._require("soft_epochs", 0 <= self.soft_epochs <= self.stage1_epochs, "from 0 to stage1_epochs")
+        soft = f"from 0 to the {self.stage1_epochs} of --stage1-epochs"
+        self._require("soft_epochs", 0 <= self.soft_epochs <= self.stage1_epochs, soft)
         for name in ("gate_heads", "exit_heads"):
             heads = getattr(self, name)
             self._require(

@@ -13,10 +13,13 @@ from smartbert_runtime.errors import InputError
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """InputError when `target` exists and may not be replaced, or when its parent cannot hold it."""
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already", hint="name another folder, or give --overwrite to replace it")
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file, not a folder", hint="name another folder")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already", hint="name another folder, or give --overwrite to replace it")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise InputError(f"{target} cannot be written: {above} is a file", hint="name another folder")
 
 
 @contextmanager
@@ -31,6 +34,7 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
+        check_target(target, overwrite=overwrite)  # once more: another program may have put something there
         _take_place(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -46,6 +50,6 @@ def _take_place(staging: Path, target: Path) -> None:
         staging.rename(target)
     except BaseException:
         (retired / "old").rename(target)
+        retired.rmdir()
         raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
+    shutil.rmtree(retired, ignore_errors=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 
+from smartbert.checkpoint import REPORT_FILE, load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.training import REPORT_FILE, load_tokenizer
 from smartbert_runtime.errors import ExportError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -45,9 +46,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             hint="train it with smartbert-train --model " + str(folder),
         )
     model = _load_model(folder)
-    tokenizer = load_tokenizer(str(folder))
+    tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
+    if tokenizer.pad_token_id is None:
+        raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")
     weights = (folder / WEIGHTS_FILE).read_bytes() + (folder / CONFIG_FILE).read_bytes()
-    report = folder / REPORT_FILE
     names = model.config.id2label or {}
     return Checkpoint(
         model=model,
@@ -56,8 +58,20 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         pad_id=int(tokenizer.pad_token_id),
         type_ids="token_type_ids" in tokenizer.model_input_names,
         sha256=hashlib.sha256(weights).hexdigest(),
-        training=json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {},
+        training=_read_report(folder / REPORT_FILE),
     )
+
+
+def _read_report(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(report, dict):
+            raise ValueError("not an object")
+        return report
+    except ValueError as err:
+        raise ExportError(f"{file} is not a training report: {err}", hint="remove it, or train again") from err
 
 
 def _load_model(folder: Path) -> SmartBertForSequenceClassification:
@@ -65,7 +79,7 @@ def _load_model(folder: Path) -> SmartBertForSequenceClassification:
         model, info = SmartBertForSequenceClassification.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, local_files_only=True
         )
-    except (OSError, ValueError, RuntimeError) as err:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as err:
         raise ExportError(
             f"{folder} cannot be loaded: {str(err).strip().splitlines()[0]}",
             hint="train again, or copy it whole",

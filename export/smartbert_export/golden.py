@@ -64,12 +64,26 @@ def clear_calls(golden: Golden, policy: Policy) -> list[int]:
 
 
 def small_probes(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
-    """Probes to ship: the shortest text alone, and three texts of unlike length in one padded batch."""
+    """Probes to ship: the shortest text alone, and three texts of unlike length in one padded batch.
+
+    Longer texts than PROBE_BYTES has room for are cut.
+    """
+    room = max(2, PROBE_BYTES // (4 * (model.config.layers + 1) * model.config.hidden_size) // 4)
     lengths = tokens.attention_mask_bs.sum(axis=1)
-    order = np.argsort(lengths, kind="stable")
-    budget = PROBE_BYTES // (4 * (model.config.layers + 1) * model.config.hidden_size)
-    fitting = [int(row) for row in order if 3 * lengths[row] <= budget] or [int(order[0])]
-    return [tokens.rows(fitting[:1]), tokens.rows([fitting[0], fitting[len(fitting) // 2], fitting[-1]])]
+    order = [int(row) for row in np.argsort(lengths, kind="stable")]
+    longest = max((row for row in order if lengths[row] <= room), key=lambda row: lengths[row], default=order[0])
+    fitting = order[: order.index(longest) + 1]
+    batch = [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
+    return [_shortened(tokens.rows(fitting[:1]), room), _shortened(tokens.rows(batch), room)]
+
+
+def _shortened(tokens: Tokens, length: int) -> Tokens:
+    return Tokens(
+        input_ids_bs=tokens.input_ids_bs[:, :length],
+        attention_mask_bs=tokens.attention_mask_bs[:, :length],
+        token_type_ids_bs=tokens.token_type_ids_bs[:, :length],
+        truncated=tokens.truncated,
+    )
 
 
 def wide_probes(tokens: Tokens, max_length: int) -> list[Tokens]:
@@ -81,7 +95,7 @@ def wide_probes(tokens: Tokens, max_length: int) -> list[Tokens]:
         [ids[mask == 1] for ids, mask in zip(tokens.input_ids_bs, tokens.attention_mask_bs, strict=True)]
     )
     stream_s = np.tile(stream_s, -(-max_length // len(stream_s)))
-    lengths = sorted({1, 2, 3, max_length // 3 or 1, max_length})
+    lengths = sorted({min(length, max_length) for length in (1, 2, 3, max_length // 3 or 1, max_length)})
     return [
         *(_cut(stream_s, [length]) for length in lengths),
         _cut(stream_s, lengths),

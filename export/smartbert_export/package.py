@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from smartbert.checkpoint import GOLDEN_TEXTS_FILE
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.staging import staged_folder
-from smartbert.training import GOLDEN_TEXTS_FILE
 from smartbert_export.checkpoint import Checkpoint, open_checkpoint
 from smartbert_export.convert import OPSET, Template, make_template
 from smartbert_export.golden import clear_calls, record, record_probe, small_probes, wide_probes
 from smartbert_export.parts import SIGNATURES, example_inputs, part_module, part_names, signature
 from smartbert_export.summary import summary_text
-from smartbert_runtime.errors import ExportError
+from smartbert_runtime.errors import ExportError, InputError
 from smartbert_runtime.golden import Golden, pack
 from smartbert_runtime.manifest import (
     DIGEST_FILE,
@@ -66,13 +66,15 @@ def export_package(
     differs from PyTorch's.
     """
     options = options or ExportOptions()
+    if checkpoint.resolve().is_relative_to(output.resolve()):
+        raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
     with staged_folder(output, overwrite=options.overwrite) as staging:
         source = open_checkpoint(checkpoint)
+        texts, pairs = _golden_texts(checkpoint, options.golden_file)
         config = source.model.config
         policy = Policy(skip_threshold=config.skip_threshold, exit_threshold=config.exit_threshold)
         components = _write_parts(source.model, staging, say)
         tokenizer_files, tokenizer = _write_tokenizer(source, staging)
-        texts, pairs = _golden_texts(checkpoint, options.golden_file)
         say("recording golden samples")
         golden_files, golden = _write_golden(source.model, tokenizer, texts, pairs, policy, options, staging, say)
         manifest = _manifest(source, components, tokenizer_files, golden_files, options)

@@ -75,7 +75,7 @@ def bench(
     A text counts with its median over the passes. Raises InputError for a label that the model does not know.
     """
     if repeats < 1:
-        raise ConfigError(f"repeats must be 1 or more, not {repeats}")
+        raise ConfigError(f"repeats must be 1 or more, not {repeats}", hint="change --repeats")
     _check_labels(model, examples)
     policies = {preset: model.policy(preset), "full depth": model.policy(preset).without_shortcuts()}
     on_pass("warming up")

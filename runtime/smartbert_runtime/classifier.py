@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from smartbert_runtime.engine import Outcome, run_batch
-from smartbert_runtime.errors import ConfigError, InputError, IntegrityError
-from smartbert_runtime.manifest import POLICY_FILE, Package, check_inside, open_package
-from smartbert_runtime.policy import Policy, PolicyFile, parse_policy_file, softmax
+from smartbert_runtime.errors import ConfigError, InputError
+from smartbert_runtime.manifest import Package, open_package
+from smartbert_runtime.policy import Policy, PolicyFile, softmax
 from smartbert_runtime.sessions import CPU, Sessions
 from smartbert_runtime.tokenizer import Tokenizer
 from smartbert_runtime.trace import Trace
@@ -103,7 +103,7 @@ class SmartBert:
         sessions = Sessions(package, variant, providers=providers, threads=threads)
         if preload:
             sessions.open_all()
-        return cls(package, sessions, Tokenizer.from_package(package), _read_policies(package))
+        return cls(package, sessions, Tokenizer.from_package(package), package.policies())
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ class SmartBert:
         if isinstance(texts, str) or isinstance(text_pairs, str):
             raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
         if batch_size < 1:
-            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}")
+            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="change --batch-size")
         _check_texts(texts, text_pairs)
         policy = self.policy() if policy is None else policy
         # Texts of like length share a batch, so that little of it is padding.
@@ -187,12 +187,3 @@ def _check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None
                 raise InputError(f"{place} {number} is not a text but {type(text).__name__}", hint="give strings")
             if not text.strip():
                 raise InputError(f"{place} {number} is empty", hint="remove it, or give it some words")
-
-
-def _read_policies(package: Package) -> PolicyFile:
-    check_inside(package.root, POLICY_FILE)
-    try:
-        text = (package.root / POLICY_FILE).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as err:
-        raise IntegrityError(f"{POLICY_FILE} cannot be read: {err}", hint="copy the whole folder") from err
-    return parse_policy_file(text)

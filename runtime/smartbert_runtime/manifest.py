@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from smartbert_runtime.errors import IntegrityError, ManifestError
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.policy import Policy, PolicyFile, parse_policy_file
 from smartbert_runtime.schema import decode
 
 SCHEMA_VERSION = "1.0"
@@ -168,6 +168,15 @@ class Package:
             )
         return content
 
+    def policies(self) -> PolicyFile:
+        """policy.json, which carries its own digest; IntegrityError when it is missing or does not fit."""
+        check_inside(self.root, POLICY_FILE)
+        try:
+            text = (self.root / POLICY_FILE).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as err:
+            raise IntegrityError(f"{POLICY_FILE} cannot be read: {err}", hint="copy the whole folder") from err
+        return parse_policy_file(text)
+
 
 def open_package(folder: Path | str) -> Package:
     """Read and check a package folder: digest, schema, paths, every file's presence and size (not yet its hash)."""
@@ -227,7 +236,9 @@ def _check_sense(manifest: Manifest) -> None:
     for component in manifest.components:
         for name in component.files:
             if name not in {variant.name for variant in manifest.variants}:
-                raise ManifestError(f"{component.name} has a file for the unlisted variant {name!r}")
+                raise ManifestError(
+                    f"{component.name} has a file for the unlisted variant {name!r}", hint="export again"
+                )
     for entry in manifest.files():
         path = PurePosixPath(entry.file)
         if path.is_absolute() or ".." in path.parts or "\\" in entry.file or ":" in entry.file:

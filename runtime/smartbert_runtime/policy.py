@@ -97,7 +97,7 @@ class Policy:
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} must be from 0 to 1, not {value}", hint="see smartbert-infer --help")
         if self.max_layers is not None and self.max_layers < 1:
-            raise ConfigError(f"max_layers must be 1 or more, not {self.max_layers}")
+            raise ConfigError(f"max_layers must be 1 or more, not {self.max_layers}", hint="change --max-layers")
 
     def skips(self, skip_logit_b: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Rows that leave the layer out."""

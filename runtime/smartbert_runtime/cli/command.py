@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -17,8 +18,18 @@ from smartbert_runtime.errors import MissingExtraError, SmartBertError
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
     """Run a one-command program and exit: 0 good, 1 a named error, 2 usage, 3 parity failed, 130 interrupted."""
+
+    @functools.wraps(function)
+    def quiet_at_a_broken_pipe(**options: Any) -> None:
+        try:
+            function(**options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone (`| head`): nothing is left to say, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(function)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(quiet_at_a_broken_pipe)
     try:
         app(standalone_mode=True)
     except SmartBertError as err:
@@ -26,10 +37,6 @@ def run_command(function: Callable[..., Any]) -> NoReturn:
         if err.hint:
             print(f"hint: {err.hint}", file=sys.stderr)
         sys.exit(err.exit_code)
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nothing is left to say, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     sys.exit(0)
 
 

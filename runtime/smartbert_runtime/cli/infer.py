@@ -99,6 +99,8 @@ def _texts(
 ) -> tuple[Sequence[str], Sequence[str] | None]:
     if bool(texts) == (file is not None):
         raise ConfigError("give texts with --text, or with --file", hint='smartbert-infer out/ --text "..."')
+    if file is not None and pairs:
+        raise ConfigError("--text-pair goes with --text", hint="name the file's second column with --pair-column")
     if file is not None:
         examples = read_examples(file, columns)
         return examples.texts, examples.pairs

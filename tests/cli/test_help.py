@@ -1,0 +1,61 @@
+"""`--help` of every command answers, exits with 0 and shows an example to copy."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+
+import pytest
+
+import smartbert.cli
+import smartbert_export.cli.bench
+import smartbert_export.cli.export
+import smartbert_export.cli.verify
+import smartbert_runtime.cli.infer
+from tests.cli.conftest import Call
+
+
+def demo() -> None:
+    """What `python -m smartbert.demo` does."""
+    runpy.run_module("smartbert.demo", run_name="__main__", alter_sys=False)
+
+
+COMMANDS: dict[str, Callable[[], object]] = {
+    "smartbert-train": smartbert.cli.main,
+    "smartbert-export": smartbert_export.cli.export.main,
+    "smartbert-verify": smartbert_export.cli.verify.main,
+    "smartbert-infer": smartbert_runtime.cli.infer.main,
+    "smartbert-bench": smartbert_export.cli.bench.main,
+    "python -m smartbert.demo": demo,
+}
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(call: Call, name: str, flag: str) -> None:
+    run = call(COMMANDS[name], flag)
+    assert run.code == 0 and run.err == ""
+    assert f"Example: {name}" in run.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_call_without_arguments_is_a_usage_error(call: Call, name: str) -> None:
+    run = call(COMMANDS[name])
+    assert run.code == 2 and run.out == "" and "Traceback" not in run.err
+
+
+OPTIONS = {
+    "smartbert-train": "--model --output --train-file --dev-file --dataset --task --resume --seed --stage1-epochs",
+    "smartbert-export": "--golden-file --no-golden-texts --overwrite",
+    "smartbert-verify": "--against --file --part --format",
+    "smartbert-infer": "--text --text-pair --file --format --trace --preset --exit-threshold --skip-threshold "
+    "--no-skip --no-exit --max-layers --batch-size --precision --layout --provider --threads --no-truncate",
+    "smartbert-bench": "--file --preset --repeats --label-column --format",
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_options_of_the_contract_are_there(call: Call, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = call(COMMANDS[name], "--help").out
+    assert [option for option in OPTIONS[name].split() if option not in shown] == []

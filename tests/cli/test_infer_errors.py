@@ -1,0 +1,95 @@
+"""smartbert-infer's bad inputs: `error:` and `hint:` on stderr, exit code 1, no data, no traceback."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from smartbert_runtime.cli.infer import main
+from tests.cli.conftest import Call
+from tests.helpers import assert_named_error
+
+LONG = "Would the fall never come to an end, and would the poor little Alice never come to the end of it at all?"
+
+FILES = {
+    "broken JSON": ("t.jsonl", b'{"text": "fine"}\n{"text": \n', ["t.jsonl, line 2: not JSON"]),
+    "JSON that is no object": ("t.jsonl", b'{"text": "fine"}\n\n["a list"]\n', ["t.jsonl, line 3: not a JSON object"]),
+    "not UTF-8": ("t.txt", b"fine\nfine\nGr\xf6\xdfe\n", ["t.txt, line 3: not UTF-8"]),
+    "an empty line": ("t.txt", b"fine\n\nfine\n", ["t.txt, line 2: text is empty"]),
+    "an empty field": ("t.tsv", b"text\tlabel\nfine\todd\n  \todd\n", ["t.tsv, line 3: text is empty"]),
+    "an empty file": ("t.txt", b"", ["t.txt holds no rows"]),
+    "only a header": ("t.csv", b"text,label\n", ["t.csv holds no rows"]),
+    "no known column": ("t.csv", b"body,label\nfine,odd\n", ["which column holds the text?", "body, label"]),
+    "too many fields": ("t.tsv", b"text\tlabel\na\tb\tc\n", ["t.tsv, line 2: 3 fields where the header has 2"]),
+    "an open quote": ("t.csv", b'text,label\n"fine,odd\n', ["t.csv, line 2"]),
+    "a column twice": ("t.csv", b"text,text\na,b\n", ["the column 'text' occurs twice"]),
+    "an unknown ending": ("t.docx", b"fine\n", ["unknown kind of file", ".txt, .csv, .tsv, .jsonl"]),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_file_that_cannot_be_read_is_named(call: Call, package_dir: Path, tmp_path: Path, case: str) -> None:
+    name, content, words = FILES[case]
+    (tmp_path / name).write_bytes(content)
+    assert_named_error(call(main, package_dir, "--file", tmp_path / name), *words)
+
+
+def test_a_missing_file_is_named(call: Call, package_dir: Path, tmp_path: Path) -> None:
+    assert_named_error(call(main, package_dir, "--file", tmp_path / "no.txt"), "no.txt cannot be read: No such file")
+
+
+def test_an_unknown_column_lists_those_there_are(call: Call, package_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\nfine,odd\n", encoding="utf-8")
+    for option in ("--text-column", "--pair-column"):
+        run = call(main, package_dir, "--file", tmp_path / "t.csv", option, "body")
+        assert_named_error(run, "has no column 'body'", "its columns: text, label")
+
+
+@pytest.mark.parametrize(("stdin", "word"), [(b"", "holds no rows"), (b'{"text": "a"}\n{"text"\n', "line 2: not JSON")])
+def test_bad_standard_input_is_named(call: Call, package_dir: Path, stdin: bytes, word: str) -> None:
+    assert_named_error(call(main, package_dir, "--file", "-", stdin=stdin), "standard input", word)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_text_is_named_by_its_number(call: Call, package_dir: Path, text: str) -> None:
+    assert_named_error(call(main, package_dir, "--text", "Off with her head!", "--text", text), "text 2 is empty")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], ["give texts with --text, or with --file"]),
+        (["--text", "a", "--file", "t.txt"], ["give texts with --text, or with --file"]),
+        (["--text", "a", "--text", "b", "--text-pair", "c"], ["2 texts but 1 second texts"]),
+        (["--text", "a", "--text-pair", " "], ["second text 1 is empty"]),
+        (["--file", "t.txt", "--text-pair", "c"], ["--text-pair"]),
+    ],
+    ids=["nothing", "both", "missing-pair", "empty-pair", "pair-for-a-file"],
+)
+def test_texts_that_do_not_go_together_are_refused(
+    call: Call, package_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.txt").write_text("fine\n", encoding="utf-8")
+    assert_named_error(call(main, package_dir, *options), *words)
+
+
+def test_no_truncate_refuses_a_text_that_is_too_long(call: Call, package_dir: Path) -> None:
+    run = call(main, package_dir, "--text", LONG, "--no-truncate")
+    assert_named_error(run, "longer than the model's 24 tokens", LONG[:60], "--no-truncate")
+
+
+def test_a_missing_folder_is_named(call: Call, tmp_path: Path) -> None:
+    assert_named_error(call(main, tmp_path / "nowhere", "--text", "a"), "nowhere is not a folder", "smartbert-export")
+
+
+def test_a_file_in_the_folders_place_is_named(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("not a folder", encoding="utf-8")
+    assert_named_error(call(main, tmp_path / "out", "--text", "a"), "out is not a folder")
+
+
+def test_a_checkpoint_is_no_package(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoint_dir, tmp_path / "ckpt")
+    assert_named_error(call(main, folder, "--text", "a"), "ckpt holds no readable manifest.json", "smartbert-export")

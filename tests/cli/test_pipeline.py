@@ -1,0 +1,78 @@
+"""The newcomer's path, command by command, on a tiny encoder: train, export, verify, infer, bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import smartbert.cli
+import smartbert_export.cli.bench
+import smartbert_export.cli.export
+import smartbert_export.cli.verify
+import smartbert_runtime.cli.infer
+from tests.cli.conftest import Call
+from tests.conftest import SENTENCES
+
+QUICK = {
+    "--stage1-epochs": "2",
+    "--soft-epochs": "1",
+    "--stage2-epochs": "1",
+    "--head-width": "16",
+    "--batch-size": "8",
+    "--max-length": "24",
+    "--seed": "3",
+}
+
+
+def write_rows(file: Path, numbers: range) -> None:
+    rows = [f"{SENTENCES[n % 24]} {n}\t{('asks', 'tells')['?' not in SENTENCES[n % 24]]}\n" for n in numbers]
+    file.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
+
+
+def test_from_labelled_texts_to_measured_answers(
+    call: Call, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("train.tsv"), range(72))
+    write_rows(Path("dev.tsv"), range(100, 120))
+
+    options = [word for pair in QUICK.items() for word in pair]
+    data = ("--train-file", "train.tsv", "--dev-file", "dev.tsv")
+    run = call(smartbert.cli.main, "--model", encoder_dir, "--output", "ckpt", *data, *options)
+    assert run.code == 0, run.err
+    said = [line.split("  ")[0] for line in run.out.splitlines()]
+    assert said == ["checkpoint", "exit threshold", "dev accuracy", "layers run", "next"]
+    assert "stage 1: epoch 2" in run.err and "stage 2: epoch 1" in run.err
+    report = json.loads(Path("ckpt/training_report.json").read_text(encoding="utf-8"))
+    assert f"dev accuracy    {report['dev']['accuracy']:.4f}" in run.out
+    assert f"layers run      {report['dev']['mean_layers_run']:.2f} of 4" in run.out
+    assert report["labels"] == ["asks", "tells"] and report["settings"]["seed"] == 3
+    assert not Path("ckpt.partial").exists()
+    assert len(Path("ckpt/golden_texts.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+
+    run = call(smartbert_export.cli.export.main, "ckpt", "out")
+    assert run.code == 0, run.err
+    lines = run.out.splitlines()
+    assert lines[0].startswith("package  out: 13 parts, ") and lines[1].startswith("parity   worst part ")
+    assert lines[1].endswith("from PyTorch; all decisions equal")
+    assert lines[2] == 'next     smartbert-infer out --text "..."'
+    summary = Path("out/SUMMARY.md").read_text(encoding="utf-8")
+    assert f"accuracy {report['dev']['accuracy']:.4f} with {report['dev']['mean_layers_run']:.2f} layers" in summary
+    assert "texts cut to 24 tokens" in summary and "longest input: 24 tokens" in summary
+
+    run = call(smartbert_export.cli.verify.main, "out", "--against", "ckpt", "--file", "dev.tsv")
+    assert run.code == 0 and "20 texts, 0 with other decisions" in run.out, run.out + run.err
+
+    run = call(smartbert_runtime.cli.infer.main, "out", "--file", "dev.tsv", "--format", "json")
+    assert run.code == 0
+    answers = [json.loads(line) for line in run.out.splitlines()]
+    assert len(answers) == 20 and {answer["label"] for answer in answers} <= {"asks", "tells"}
+
+    run = call(smartbert_export.cli.bench.main, "out", "--file", "dev.tsv", "--repeats", "1", "--format", "json")
+    assert run.code == 0
+    measured = json.loads(run.out)["policy"]
+    assert measured["accuracy"] == pytest.approx(report["dev"]["accuracy"])
+    assert measured["mean_layers_run"] == pytest.approx(report["dev"]["mean_layers_run"])
+    assert measured["mean_layers_run"] == pytest.approx(sum(len(answer["layers_run"]) for answer in answers) / 20)

@@ -1,0 +1,228 @@
+"""The package folder as a whole: manifest, presets, options, byte-equality, and nothing left behind by a failure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.reference import trace_rows
+from smartbert_export import export_package
+from smartbert_export.golden import small_probes
+from smartbert_export.package import ExportOptions
+from smartbert_runtime import SmartBert
+from smartbert_runtime.errors import InputError, ParityError
+from smartbert_runtime.golden import read_golden
+from smartbert_runtime.manifest import open_package
+from smartbert_runtime.policy import Policy, parse_policy_file
+from smartbert_runtime.tokenizer import Tokens
+from tests.conftest import LABELS, SENTENCES
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture(scope="module")
+def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """Exported over an older folder, with three golden texts of a file, of which only the token ids ship."""
+    folder = tmp_path_factory.mktemp("ids") / "out"
+    folder.mkdir()
+    (folder / "old.txt").write_text("old", encoding="utf-8")
+    texts = folder.parent / "golden.tsv"
+    texts.write_text("label\tsentence\nodd\tOff we go.\nodd\tWho am I?\nodd\tCats eat bats.\n", encoding="utf-8")
+    export_package(checkpoint_dir, folder, ExportOptions(golden_file=texts, golden_texts=False, overwrite=True))
+    return folder
+
+
+def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir: Path) -> None:
+    manifest = json.loads((package_dir / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["schema_version"] == "1.0"
+    assert manifest["model"] == {"family": "bert", "layers": 4, "hidden_size": 32, "max_length": 24}
+    assert manifest["labels"] == list(LABELS)
+    assert [spec["name"] for spec in manifest["input"]] == ["input_ids", "attention_mask", "token_type_ids"]
+    assert manifest["output"] == [{"name": "logits", "dtype": "float32", "dims": ["batch", "3"]}]
+    assert manifest["variants"] == [{"name": "separate-fp32", "layout": "separate", "precision": "fp32"}]
+    assert [(c["name"], c["role"], c["index"]) for c in manifest["components"][:4]] == [
+        ("embeddings", "embeddings", 0),
+        ("gate_01", "gate", 1),
+        ("layer_01", "layer", 1),
+        ("exit_01", "exit", 1),
+    ]
+    assert len(manifest["components"]) == 13 and manifest["extra"] == {}
+    weights = (checkpoint_dir / "model.safetensors").read_bytes() + (checkpoint_dir / "config.json").read_bytes()
+    provenance = manifest["provenance"]
+    assert provenance["checkpoint_sha256"] == hashlib.sha256(weights).hexdigest()
+    assert provenance["opset"] == 18
+    assert provenance["options"] == {"layout": ["separate"], "precision": ["fp32"], "golden_texts": True}
+    assert set(provenance["packages"]) == {"smartbert", "torch", "transformers", "onnx"}
+    assert provenance["packages"]["torch"] == torch.__version__
+
+
+def test_every_file_is_vouched_for_with_its_size_and_hash(package_dir: Path) -> None:
+    found = contents(package_dir)
+    entries = {entry.file: entry for entry in open_package(package_dir).manifest.files()}
+    assert set(found) == {*entries, "manifest.json", "manifest.sha256", "policy.json", "SUMMARY.md"}
+    for file, entry in entries.items():
+        assert (entry.bytes, entry.sha256) == (len(found[file]), hashlib.sha256(found[file]).hexdigest())
+    digest = hashlib.sha256(found["manifest.json"]).hexdigest()
+    assert found["manifest.sha256"] == f"{digest}  manifest.json\n".encode()
+
+
+def test_no_text_file_says_where_the_package_was_made(package_dir: Path, checkpoint_dir: Path) -> None:
+    repository = Path(__file__).resolve().parents[2]
+    for file, content in contents(package_dir).items():
+        for place in (repository, checkpoint_dir, package_dir):
+            assert str(place).encode() not in content, f"{file} names {place}"
+
+
+def test_policy_json_holds_the_checkpoints_thresholds_and_full_depth(package_dir: Path) -> None:
+    policies = parse_policy_file((package_dir / "policy.json").read_text(encoding="utf-8"))
+    assert policies.variants == {
+        "separate-fp32": {
+            "default": Policy(skip_threshold=0.5, exit_threshold=0.5),
+            "full-depth": Policy(skip_threshold=0.5, exit_threshold=0.5, no_skip=True, no_exit=True),
+        }
+    }
+
+
+def test_another_process_and_another_folder_give_the_same_bytes(
+    package_dir: Path, checkpoint_dir: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(checkpoint_dir, tmp_path / "elsewhere" / "ckpt")
+    call = "from smartbert_export.cli.export import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", call, str(copy), "deep/er/package"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = contents(package_dir), contents(tmp_path / "deep" / "er" / "package")
+    assert sorted(first) == sorted(second)
+    assert [file for file in first if first[file] != second[file]] == []
+    # stdout is data, stderr is talk; a kind of part is traced once, however many layers have it.
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "parity", "next"]
+    assert [line for line in done.stderr.splitlines() if line.startswith("tracing")] == [
+        f"tracing {role} ({number} of 4 kinds)"
+        for number, role in enumerate(("embeddings", "gate", "layer", "exit"), start=1)
+    ]
+    assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["package"]
+
+
+def test_other_golden_texts_do_not_touch_the_graphs(package_dir: Path, ids_only_dir: Path) -> None:
+    one, other = contents(package_dir), contents(ids_only_dir)
+    same = [file for file in one if file.startswith(("graphs/", "tokenizer/"))]
+    assert len(same) == 15 and all(one[file] == other[file] for file in same)
+
+
+def test_a_golden_file_replaces_the_checkpoints_texts(
+    ids_only_dir: Path, model: SmartBertForSequenceClassification
+) -> None:
+    golden = read_golden(open_package(ids_only_dir))
+    tokens = SmartBert.load(ids_only_dir).tokenizer.encode(["Off we go.", "Who am I?", "Cats eat bats."])
+    np.testing.assert_array_equal(golden.tokens.input_ids_bs, tokens.input_ids_bs)
+    expected = trace_rows(model, tokens, Policy(exit_threshold=0.5))
+    assert [trace.decisions() for trace in golden.traces] == [trace.decisions() for trace in expected]
+
+
+def test_no_golden_texts_ships_token_ids_only(ids_only_dir: Path) -> None:
+    manifest = json.loads((ids_only_dir / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["golden"]["texts"] is None
+    assert manifest["provenance"]["options"]["golden_texts"] is False
+    assert [file.name for file in (ids_only_dir / "golden").iterdir()] == ["expected.npz"]
+    for file, content in contents(ids_only_dir).items():
+        assert b"Cats eat bats" not in content, f"{file} gives a text away"
+
+
+def test_golden_texts_travel_as_json_lines(package_dir: Path) -> None:
+    lines = (package_dir / "golden" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [{"text": text} for text in SENTENCES]
+
+
+def test_overwrite_leaves_nothing_of_the_old_folder(ids_only_dir: Path) -> None:
+    assert not (ids_only_dir / "old.txt").exists()
+    assert sorted(path.name for path in ids_only_dir.parent.iterdir()) == ["golden.tsv", "out"]
+
+
+def test_an_existing_folder_is_not_replaced_unasked(checkpoint_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(InputError, match="out exists already") as error:
+        export_package(checkpoint_dir, tmp_path / "out")
+    assert "--overwrite" in error.value.hint
+    assert contents(tmp_path) == {"out/mine.txt": b"mine"}
+
+
+def test_a_failure_leaves_the_old_folder_as_it_was(checkpoint_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
+
+    def stop_after_the_first_part(step: str) -> None:
+        if step == "writing gate_01":
+            assert len(list(tmp_path.iterdir())) == 2, "the new folder is built beside the old one"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export_package(checkpoint_dir, tmp_path / "out", ExportOptions(overwrite=True), say=stop_after_the_first_part)
+    assert contents(tmp_path) == {"out/mine.txt": b"mine"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_checkpoint_is_never_replaced_by_its_own_package(checkpoint_dir: Path, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
+    before = contents(checkpoint)
+
+    def too_late(step: str) -> None:
+        raise AssertionError(f"not refused at the start: {step}")
+
+    with pytest.raises(InputError):
+        export_package(checkpoint, checkpoint, ExportOptions(overwrite=True), say=too_late)
+    assert contents(checkpoint) == before
+
+
+def test_a_part_that_differs_from_pytorch_stops_the_export(
+    checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is altered after its parts were written, so PyTorch's answers are no longer those of the graphs."""
+
+    def alter_first(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
+        with torch.no_grad():
+            model.get_parameter("backbone.encoder.layer.1.output.dense.weight").mul_(1.01)
+        return small_probes(model, tokens)
+
+    monkeypatch.setattr("smartbert_export.package.small_probes", alter_first)
+    with pytest.raises(ParityError, match=r"^layer_02 differs from PyTorch") as error:
+        export_package(checkpoint_dir, tmp_path / "out")
+    assert error.value.exit_code == 3 and error.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_too_near_their_threshold_are_left_out_and_no_parity_failure(
+    model: SmartBertForSequenceClassification, checkpoint_dir: Path, tmp_path: Path, classifier: SmartBert
+) -> None:
+    """Set the exit threshold to what one text's exit head says, up to rounding; that text stands there three times."""
+    tokens = classifier.tokenizer.encode(SENTENCES)
+    traces = trace_rows(model, tokens, Policy(exit_threshold=0.5))
+    row = next(row for row, trace in enumerate(traces) if not np.isnan(trace.entropy_l).all())
+    near = float(traces[row].entropy_l[~np.isnan(traces[row].entropy_l)][0]) + 1e-5
+    checkpoint = Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
+    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    (checkpoint / "config.json").write_text(json.dumps({**config, "exit_threshold": near}), encoding="utf-8")
+    with (checkpoint / "golden_texts.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(f"{json.dumps({'text': SENTENCES[row]})}\n" * 2)
+    export_package(checkpoint, tmp_path / "out")
+    lines = (tmp_path / "out" / "golden" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    assert SENTENCES[row] not in [json.loads(line)["text"] for line in lines]
+    assert 20 <= len(lines) < len(SENTENCES)

@@ -1,0 +1,120 @@
+"""Parity does not hang on one model: two classes with text pairs, and a model whose gates skip every layer."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smartbert.configuration import SmartBertConfig
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export import export_package
+from smartbert_runtime import Policy, SmartBert
+from smartbert_runtime.golden import read_golden
+from smartbert_runtime.manifest import open_package
+from smartbert_runtime.sessions import Sessions
+from smartbert_runtime.verify import require_parity, verify
+from tests.conftest import SENTENCES, make_model, make_tokenizer
+from tests.parity.plain import plain_answer
+
+PAIRS = tuple(reversed(SENTENCES))
+
+
+def two_class_model() -> SmartBertForSequenceClassification:
+    """The tiny model of another seed, its third class taken away."""
+    three = make_model(seed=5)
+    config: SmartBertConfig = copy.deepcopy(three.config)
+    config.id2label, config.label2id = {0: "no", 1: "yes"}, {"no": 0, "yes": 1}
+    model = SmartBertForSequenceClassification(config)
+    model.eval()
+    model.load_state_dict(
+        {name: tensor[:2] if ".classify." in name else tensor for name, tensor in three.state_dict().items()}
+    )
+    return model
+
+
+def skipping_model() -> SmartBertForSequenceClassification:
+    model = make_model(seed=6)
+    with torch.no_grad():
+        for index in range(4):
+            # The sigmoid of what comes out is exactly 1.0 in float32.
+            model.get_parameter(f"gates.{index}.decide.bias").fill_(300.0)
+    return model
+
+
+def export(model: SmartBertForSequenceClassification, rows: list[dict[str, str]], folder: Path) -> Path:
+    model.save_pretrained(folder / "ckpt")
+    make_tokenizer().save_pretrained(folder / "ckpt")
+    lines = [json.dumps(row) for row in rows]
+    (folder / "ckpt" / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    export_package(folder / "ckpt", folder / "out")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def pairs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"text": text, "text_pair": pair} for text, pair in zip(SENTENCES, PAIRS, strict=True)]
+    return export(two_class_model(), rows, tmp_path_factory.mktemp("pairs"))
+
+
+@pytest.fixture(scope="module")
+def skipping_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(skipping_model(), [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("skipping"))
+
+
+def test_two_classes_and_pairs_decide_as_pytorch_does(pairs_dir: Path) -> None:
+    encoded = make_tokenizer()(list(SENTENCES), list(PAIRS), truncation=True, max_length=24)
+    model = two_class_model()
+    expected = [
+        plain_answer(model, ids, types)
+        for ids, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
+    ]
+    clear = [row for row, answer in enumerate(expected) if answer.margin > 1e-4]
+    assert len(clear) >= 23
+    for batch_size in (1, 24):
+        predictions = SmartBert.load(pairs_dir).classify(SENTENCES, text_pairs=PAIRS, batch_size=batch_size)
+        for row in clear:
+            wanted, got = expected[row], predictions[row]
+            assert got.trace.decisions() == (wanted.layers_run, wanted.layers_skipped, wanted.exit_layer)
+            np.testing.assert_allclose(got.trace.logits_c, wanted.logits_c, atol=1e-4)
+            assert list(got.probabilities) == ["no", "yes"]
+    assert len({answer.exit_layer for answer in expected}) > 1
+
+
+def test_golden_pairs_travel_as_pairs(pairs_dir: Path) -> None:
+    lines = (pairs_dir / "golden" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {"text": SENTENCES[0], "text_pair": PAIRS[0]} in rows
+    assert read_golden(open_package(pairs_dir)).tokens.token_type_ids_bs.any()
+
+
+def test_a_model_that_skips_everything_answers_from_the_embeddings(skipping_dir: Path) -> None:
+    encoded = make_tokenizer()(list(SENTENCES), truncation=True, max_length=24)
+    model = skipping_model()
+    for batch_size in (1, 24):
+        predictions = SmartBert.load(skipping_dir).classify(SENTENCES, batch_size=batch_size)
+        for ids, types, got in zip(encoded["input_ids"], encoded["token_type_ids"], predictions, strict=True):
+            assert got.layers_run == () and got.layers_skipped == (1, 2, 3, 4) and got.exit_layer == 4
+            np.testing.assert_allclose(got.trace.logits_c, plain_answer(model, ids, types).logits_c, atol=1e-4)
+
+
+def test_never_skipping_stands_above_a_gate_that_is_perfectly_sure(skipping_dir: Path) -> None:
+    classifier = SmartBert.load(skipping_dir)
+    (never,) = classifier.classify(["Off with her head!"], policy=Policy(no_skip=True, exit_threshold=0.0))
+    assert never.layers_run == (1, 2, 3, 4)
+    (limited,) = classifier.classify(["Off with her head!"], policy=Policy(max_layers=1))
+    assert limited.layers_run == () and limited.exit_layer == 4
+
+
+@pytest.mark.parametrize("package", ["pairs_dir", "skipping_dir"])
+def test_the_recorded_answers_are_replayed(package: str, request: pytest.FixtureRequest) -> None:
+    opened = open_package(request.getfixturevalue(package))
+    sessions = Sessions(opened, opened.manifest.variant())
+    report = require_parity(
+        verify(sessions, read_golden(opened), opened.manifest.golden.policy, oracle="the recording")
+    )
+    assert len(report.parts) == 13 and [check.decisions.different for check in report.texts] == [(), ()]

@@ -1,0 +1,101 @@
+"""What the tests of the training side share: a model of their own, one padded batch, one real tiny training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from smartbert.data import DataSource, TaskData, load_task
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.settings import TrainingSettings
+from smartbert.training import TrainingReport, train
+from smartbert_runtime.tokenizer import Tokens
+from tests.conftest import LABELS, SENTENCES, make_model, make_tokenizer
+
+Batch = dict[str, Tensor]
+
+# High rates, so that a few dozen steps are enough for gates and exits to decide now this way, now that.
+TINY_SETTINGS = TrainingSettings(
+    stage1_epochs=2,
+    soft_epochs=1,
+    stage2_epochs=1,
+    gate_lambda=0.0,
+    eta1=0.1,
+    eta2=0.1,
+    learning_rate=2e-3,
+    head_learning_rate=1e-2,
+    stage2_learning_rate=2e-2,
+    warmup_steps=0,
+    batch_size=4,
+    max_length=24,
+    head_width=16,
+    gate_bias=-0.3,
+    validation_fraction=0.2,
+    seed=7,
+)
+# Sixty texts to train on, forty to report on: sentences in ones and twos, loud with an exclamation mark.
+_PAIRS = [f"{SENTENCES[number]} {SENTENCES[number + 1]}" for number in range(22)]
+TRAIN_TEXTS = [*SENTENCES, *_PAIRS, *(f"Well: {text}" for text in SENTENCES[:14])]
+DEV_TEXTS = [
+    *(f"Alice said: {text}" for text in SENTENCES),
+    *(f"{SENTENCES[number]} {SENTENCES[number + 7]}" for number in range(16)),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRun:
+    """A training run that went through: its checkpoint folder, what it returned, and every line it said."""
+
+    output: Path
+    report: TrainingReport
+    said: tuple[str, ...]
+
+
+@pytest.fixture
+def fresh_model() -> SmartBertForSequenceClassification:
+    """The tiny model anew, for tests that train it or change it."""
+    return make_model()
+
+
+@pytest.fixture(scope="session")
+def batch() -> Batch:
+    """All SENTENCES in one padded batch, label ids 0, 1, 2, 0, ...; read only."""
+    encoded = make_tokenizer()(list(SENTENCES), truncation=True, max_length=24, padding=True, return_tensors="pt")
+    labels = torch.arange(len(SENTENCES)) % len(LABELS)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {**{name: encoded[name] for name in names}, "labels": labels}
+
+
+@pytest.fixture(scope="session")
+def tokens(batch: Batch) -> Tokens:
+    """The same batch as the runtime's Tokens."""
+    return Tokens(
+        input_ids_bs=batch["input_ids"].numpy(),
+        attention_mask_bs=batch["attention_mask"].numpy(),
+        token_type_ids_bs=batch["token_type_ids"].numpy(),
+        truncated=(False,) * len(SENTENCES),
+    )
+
+
+@pytest.fixture(scope="session")
+def task_data(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
+    """TRAIN_TEXTS and DEV_TEXTS, read from tsv files as a user's are."""
+    folder = tmp_path_factory.mktemp("texts")
+    for name, texts in (("train", TRAIN_TEXTS), ("dev", DEV_TEXTS)):
+        lines = ["text\tlabel", *(f"{text}\t{'loud' if '!' in text else 'calm'}" for text in texts)]
+        (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    source = DataSource(train_file=folder / "train.tsv", dev_file=folder / "dev.tsv")
+    return load_task(source, validation_fraction=TINY_SETTINGS.validation_fraction, seed=TINY_SETTINGS.seed)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> TrainedRun:
+    """One unbroken run with TINY_SETTINGS; read only."""
+    output = tmp_path_factory.mktemp("run") / "ckpt"
+    said: list[str] = []
+    report = train(str(encoder_dir), task_data, output, TINY_SETTINGS, say=said.append)
+    return TrainedRun(output=output, report=report, said=tuple(said))

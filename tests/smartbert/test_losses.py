@@ -1,0 +1,138 @@
+"""losses.py against examples small enough to work out by hand; the workings stand in the comments."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from smartbert.losses import cross_layer_contrast, gate_penalty, hard_weight
+
+# One sequence of two tokens, unit vectors of width 2, temperature 0.5:
+#   this . next / 0.5 = [[1.0, 0.6], [0.0, 0.8]] / 0.5 = [[2.0, 1.2], [0.0, 1.6]]     (row: token, column: token one on)
+THIS = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+NEXT = torch.tensor([[[1.0, 0.0], [0.6, 0.8]]])
+# Stage 1, positive in the sum:  token 0  log(e^2.0 + e^1.2) - 2.0 = log(1 + e^-0.8)
+#                                token 1  log(e^0.0 + e^1.6) - 1.6 = log(1 + e^-1.6)
+STAGE1 = (math.log1p(math.exp(-0.8)) + math.log1p(math.exp(-1.6))) / 2  # 0.2775
+# Stage 2, without it:           token 0  1.2 - 2.0 = -0.8;   token 1  0.0 - 1.6 = -1.6
+STAGE2 = -1.2
+
+
+def _both(this_bsw: Tensor, next_bsw: Tensor, valid_bs: Tensor) -> tuple[float, float]:
+    """The loss of stage 1's form and of stage 2's."""
+    forms = (
+        cross_layer_contrast(this_bsw, next_bsw, valid_bs, temperature=0.5, positive_in_denominator=positive)
+        for positive in (True, False)
+    )
+    first, second = (form.item() for form in forms)
+    return first, second
+
+
+def test_hard_weight_is_0_or_1_forward_and_soft_backward() -> None:
+    soft_b = torch.tensor([0.2, 0.5, 0.7], requires_grad=True)
+    hard_b = hard_weight(soft_b)
+    assert hard_b.tolist() == [0.0, 1.0, 1.0]
+    (hard_b * torch.tensor([2.0, 3.0, 5.0])).sum().backward()
+    assert soft_b.grad is not None
+    assert soft_b.grad.tolist() == [2.0, 3.0, 5.0]  # gradient 1 for all, times what comes from above
+
+
+def test_hard_weight_follows_its_threshold() -> None:
+    assert hard_weight(torch.tensor([0.2, 0.5, 0.7]), threshold=0.6).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_gate_penalty_divides_by_the_sum_of_batch_means() -> None:
+    # Batch means 0.3 and 0.7, so G = 1.0 and the penalty 0.05 / 1.000001; each of 2 rows moves its mean by a half:
+    # gradient -0.05 / G^2 / 2 = -0.025 everywhere.
+    soft_bl = torch.tensor([[0.2, 0.6], [0.4, 0.8]], requires_grad=True)
+    penalty = gate_penalty(soft_bl, 0.05)
+    assert penalty.item() == pytest.approx(0.05 / 1.000001, rel=1e-6)
+    penalty.backward()
+    assert soft_bl.grad is not None
+    assert soft_bl.grad.flatten().tolist() == pytest.approx([-0.025] * 4, rel=1e-5)
+
+
+def test_gate_penalty_stays_finite_when_nothing_is_skipped() -> None:
+    assert gate_penalty(torch.zeros(2, 3), 0.05).item() == pytest.approx(0.05 / 1e-6)
+
+
+def test_contrast_in_both_forms_equals_the_hand_computed_example() -> None:
+    first, second = _both(THIS, NEXT, torch.ones(1, 2, dtype=torch.bool))
+    assert first == pytest.approx(STAGE1, abs=1e-6)
+    assert second == pytest.approx(STAGE2, abs=1e-6)
+
+
+def test_contrast_keeps_the_positive_in_the_sum_unless_told_otherwise() -> None:
+    loss = cross_layer_contrast(THIS, NEXT, torch.ones(1, 2, dtype=torch.bool), temperature=0.5)
+    assert loss.item() == pytest.approx(STAGE1, abs=1e-6)
+
+
+def test_contrast_divides_by_the_temperature() -> None:
+    # At 1.0 the same similarities are [[1.0, 0.6], [0.0, 0.8]]: stage 2 gives ((0.6 - 1.0) + (0.0 - 0.8)) / 2 = -0.6.
+    loss = cross_layer_contrast(
+        THIS, NEXT, torch.ones(1, 2, dtype=torch.bool), temperature=1.0, positive_in_denominator=False
+    )
+    assert loss.item() == pytest.approx(-0.6, abs=1e-6)
+
+
+def test_padding_that_is_masked_changes_nothing_and_gets_no_gradient() -> None:
+    padding = torch.tensor([[[-1.0, 0.0]]])
+    this_bsw = torch.cat([THIS, padding], dim=1).requires_grad_()
+    next_bsw = torch.cat([NEXT, -padding], dim=1).requires_grad_()
+    valid_bs = torch.tensor([[True, True, False]])
+    assert _both(this_bsw, next_bsw, valid_bs) == pytest.approx((STAGE1, STAGE2), abs=1e-6)
+    cross_layer_contrast(this_bsw, next_bsw, valid_bs, temperature=0.5).backward()
+    for tensor in (this_bsw, next_bsw):
+        assert tensor.grad is not None
+        assert tensor.grad[0, 2].tolist() == [0.0, 0.0]
+        assert tensor.grad[0, :2].abs().sum() > 0.1
+
+
+def test_padding_that_is_counted_joins_the_sums_and_the_mean() -> None:
+    # A third token, this = next = (1, 0): similarities / 0.5 = [[2.0, 1.2, 2.0], [0.0, 1.6, 0.0], [2.0, 1.2, 2.0]].
+    padding = torch.tensor([[[1.0, 0.0]]])
+    this_bsw, next_bsw = torch.cat([THIS, padding], dim=1), torch.cat([NEXT, padding], dim=1)
+    outer = math.log(2 * math.exp(2.0) + math.exp(1.2)) - 2.0  # tokens 0 and 2
+    middle = math.log(2 + math.exp(1.6)) - 1.6
+    without = math.log(math.exp(2.0) + math.exp(1.2)) - 2.0  # tokens 0 and 2, positive left out
+    middle_without = math.log(2.0) - 1.6
+    first, second = _both(this_bsw, next_bsw, torch.ones(1, 3, dtype=torch.bool))
+    assert first == pytest.approx((2 * outer + middle) / 3, abs=1e-6)
+    assert second == pytest.approx((2 * without + middle_without) / 3, abs=1e-6)
+
+
+def test_the_mean_is_over_tokens_and_not_over_sequences() -> None:
+    # A second sequence of one valid token: stage 1 counts it with -log(e^p / e^p) = 0, so 2 tokens' losses over 3;
+    # stage 2 leaves it out, so its mean stays that of the first sequence.
+    this_bsw, next_bsw = THIS.repeat(2, 1, 1), NEXT.repeat(2, 1, 1)
+    valid_bs = torch.tensor([[True, True], [True, False]])
+    assert _both(this_bsw, next_bsw, valid_bs) == pytest.approx((STAGE1 * 2 / 3, STAGE2), abs=1e-6)
+
+
+def test_sequences_without_negatives_give_zero_and_no_nan_gradients() -> None:
+    this_bsw, next_bsw = THIS.repeat(2, 1, 1).requires_grad_(), NEXT.repeat(2, 1, 1).requires_grad_()
+    valid_bs = torch.tensor([[True, False], [False, False]])
+    loss = cross_layer_contrast(this_bsw, next_bsw, valid_bs, temperature=0.5, positive_in_denominator=False)
+    assert loss.item() == 0.0
+    loss.backward()
+    for tensor in (this_bsw, next_bsw):
+        assert tensor.grad is not None
+        assert tensor.grad.abs().sum().item() == 0.0  # a NaN would fail here too
+
+
+def test_a_sequence_without_negatives_does_not_spoil_the_gradients_of_the_others() -> None:
+    alone = THIS.clone().requires_grad_()
+    cross_layer_contrast(
+        alone, NEXT, torch.tensor([[True, True]]), temperature=0.5, positive_in_denominator=False
+    ).backward()
+    this_bsw = THIS.repeat(2, 1, 1).requires_grad_()
+    valid_bs = torch.tensor([[True, True], [True, False]])
+    cross_layer_contrast(
+        this_bsw, NEXT.repeat(2, 1, 1), valid_bs, temperature=0.5, positive_in_denominator=False
+    ).backward()
+    assert alone.grad is not None and this_bsw.grad is not None
+    assert torch.allclose(this_bsw.grad[0], alone.grad[0], atol=1e-7)
+    assert this_bsw.grad[1].abs().sum().item() == 0.0

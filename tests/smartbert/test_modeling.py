@@ -1,0 +1,205 @@
+"""modeling.py: attention by hand, sizes, the inference rule in `forward`, and the checkpoint folder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from smartbert.configuration import SmartBertConfig
+from smartbert.modeling import (
+    MASKED,
+    ContrastHead,
+    ExitHead,
+    FirstTokenAttention,
+    SkipGate,
+    SmartBertForSequenceClassification,
+)
+from smartbert.reference import trace_rows
+from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.tokenizer import Tokens
+from tests.conftest import LABELS, LAYERS, SENTENCES, make_encoder_config
+
+Batch = dict[str, Tensor]
+
+
+def _mask(valid_bs: Tensor) -> Tensor:
+    return (1.0 - valid_bs[:, None, None, :].float()) * MASKED
+
+
+def _inputs(batch: Batch) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def test_first_token_attention_equals_full_attention_at_token_0() -> None:
+    torch.manual_seed(3)
+    ours = FirstTokenAttention(16, 4)
+    full = nn.MultiheadAttention(16, 4, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    full.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+    full.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    full.out_proj.weight.copy_(torch.eye(16))  # ours has no output projection
+    full.out_proj.bias.zero_()
+    t_bsw = torch.randn(3, 7, 16)
+    valid_bs = torch.arange(7)[None, :] < torch.tensor([7, 4, 1])[:, None]
+    expected_bsw, _ = full(t_bsw, t_bsw, t_bsw, key_padding_mask=~valid_bs)
+    assert torch.allclose(ours(t_bsw, _mask(valid_bs)), expected_bsw[:, 0], atol=1e-6)
+
+
+@torch.no_grad()
+def test_first_token_attention_equals_a_hand_computed_example() -> None:
+    # Width 1, one head, query = key = value = the input: t = (1, 2, 3) gives scores 1, 2, 3 for token 0.
+    attention = FirstTokenAttention(1, 1)
+    for part in (attention.query, attention.key, attention.value):
+        part.weight.fill_(1.0)
+        part.bias.zero_()
+    t_bsw = torch.tensor([[[1.0], [2.0], [3.0]]])
+    e1, e2, e3 = math.exp(1), math.exp(2), math.exp(3)
+    whole = attention(t_bsw, torch.zeros(1, 1, 1, 3)).item()
+    assert whole == pytest.approx((e1 + 2 * e2 + 3 * e3) / (e1 + e2 + e3), abs=1e-6)
+    padded = attention(t_bsw, _mask(torch.tensor([[1, 1, 0]]))).item()
+    assert padded == pytest.approx((e1 + 2 * e2) / (e1 + e2), abs=1e-6)
+
+
+@torch.no_grad()
+def test_masked_padding_has_no_influence_on_attention() -> None:
+    torch.manual_seed(4)
+    attention = FirstTokenAttention(16, 2)
+    t_bsw, junk_bsw = torch.randn(2, 5, 16), 100.0 * torch.randn(2, 3, 16)
+    alone_bw = attention(t_bsw, torch.zeros(2, 1, 1, 5))
+    mask_b11s = _mask(torch.tensor([[1] * 5 + [0] * 3] * 2))
+    padded_bw = attention(torch.cat([t_bsw, junk_bsw], dim=1), mask_b11s)
+    assert torch.allclose(padded_bw, alone_bw, rtol=0.0, atol=1e-6)
+    assert torch.equal(padded_bw, attention(torch.cat([t_bsw, -junk_bsw], dim=1), mask_b11s))
+
+
+def test_attention_refuses_a_width_its_heads_do_not_divide() -> None:
+    with pytest.raises(ConfigError, match="width of 16 cannot be split into 3"):
+        FirstTokenAttention(16, 3)
+
+
+def test_parameter_counts_at_bert_base_size_are_those_of_the_method() -> None:
+    config = SmartBertConfig(num_labels=2)  # hidden 768, width 128
+    # project 768 x 128 + 128 = 98,432; query, key, value 3 x (128 x 128 + 128) = 49,536
+    # gate: + 128 + 1 = 148,097; exit head: + dense 16,512 + classify 2 x 128 + 2 = 164,738
+    assert _count(SkipGate(config)) == 148_097
+    assert _count(ExitHead(config)) == 164_738
+
+
+def test_gates_begin_at_the_bias_that_the_config_names(encoder_dir: Path) -> None:
+    for bias in (-3.0, 0.0):
+        model = SmartBertForSequenceClassification.from_backbone(str(encoder_dir), max_input_length=24, gate_bias=bias)
+        assert [cast(SkipGate, gate).decide.bias.item() for gate in model.gates] == [bias] * LAYERS
+
+
+def test_contrast_heads_give_unit_vectors() -> None:
+    torch.manual_seed(5)
+    projected_bsw = ContrastHead(32, 16)(torch.randn(2, 3, 32))
+    assert projected_bsw.shape == (2, 3, 16)
+    assert torch.allclose(projected_bsw.norm(dim=-1), torch.ones(2, 3), atol=1e-6)
+
+
+def test_a_single_class_is_refused() -> None:
+    config = SmartBertConfig(backbone_config=make_encoder_config().to_dict(), head_width=16, num_labels=1)
+    with pytest.raises(ConfigError, match="at least two classes, not 1"):
+        SmartBertForSequenceClassification(config)
+
+
+@torch.no_grad()
+def test_what_stands_in_the_padding_changes_no_bit(model: SmartBertForSequenceClassification, batch: Batch) -> None:
+    inputs = _inputs(batch)
+    before = model.full_pass(**inputs)
+    inputs["input_ids"] = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7)
+    after = model.full_pass(**inputs)
+    assert not torch.equal(inputs["input_ids"], batch["input_ids"])
+    assert torch.equal(after.skip_logits_bl, before.skip_logits_bl)
+    assert torch.equal(after.logits_blc, before.logits_blc)
+
+
+@torch.no_grad()
+def test_mask_and_token_types_default_to_all_valid_and_zero(model: SmartBertForSequenceClassification) -> None:
+    ids = torch.tensor([[2, 9, 11, 3]])
+    explicit = model.full_pass(ids, torch.ones_like(ids), torch.zeros_like(ids))
+    assert torch.equal(model.full_pass(ids).logits_blc, explicit.logits_blc)
+
+
+@torch.no_grad()
+def test_token_types_reach_the_answer(model: SmartBertForSequenceClassification) -> None:
+    ids = torch.tensor([[2, 9, 3, 11, 3]])
+    pair = model.full_pass(ids, None, torch.tensor([[0, 0, 0, 1, 1]]))
+    assert (pair.logits_blc - model.full_pass(ids).logits_blc).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_last_head_reads_the_gated_state_and_the_others_their_own_layer(
+    fresh_model: SmartBertForSequenceClassification, batch: Batch
+) -> None:
+    for gate in fresh_model.gates:
+        cast(SkipGate, gate).decide.bias.fill_(1000.0)  # every layer is skipped
+    run = fresh_model.full_pass(**_inputs(batch))
+    x_bsh, mask_b11s = fresh_model.embed(**_inputs(batch))
+    for index in range(LAYERS - 1):
+        expected_bc = fresh_model.exits[index](fresh_model.run_layer(index, x_bsh, mask_b11s), mask_b11s)
+        assert torch.equal(run.logits_blc[:, index], expected_bc)
+    assert torch.equal(run.logits_blc[:, -1], fresh_model.exits[-1](x_bsh, mask_b11s))
+
+
+@pytest.mark.parametrize(("skip_threshold", "exit_threshold"), [(0.5, 0.5), (0.5, 0.0), (0.02, 0.3), (1.0, 0.9)])
+def test_forward_gives_each_padded_row_the_answer_of_the_reference(
+    fresh_model: SmartBertForSequenceClassification,
+    batch: Batch,
+    tokens: Tokens,
+    skip_threshold: float,
+    exit_threshold: float,
+) -> None:
+    fresh_model.config.skip_threshold, fresh_model.config.exit_threshold = skip_threshold, exit_threshold
+    policy = Policy(skip_threshold=skip_threshold, exit_threshold=exit_threshold)
+    traces = trace_rows(fresh_model, tokens, policy)
+    margins = [trace.margin(skip_threshold=skip_threshold, exit_threshold=exit_threshold) for trace in traces]
+    assert min(margins) > 1e-4  # no decision that rounding could turn
+    with torch.no_grad():
+        logits_bc = cast(Tensor, fresh_model(**_inputs(batch)).logits)
+    for sentence, row_c, trace in zip(SENTENCES, logits_bc, traces, strict=True):
+        assert torch.allclose(row_c, torch.from_numpy(trace.logits_c), rtol=0.0, atol=2e-5), sentence
+
+
+@torch.no_grad()
+def test_forward_gives_the_cross_entropy_of_its_answers(
+    model: SmartBertForSequenceClassification, batch: Batch
+) -> None:
+    output = model(**batch)
+    probabilities_bc = cast(Tensor, output.logits).softmax(-1)
+    right_b = probabilities_bc[torch.arange(len(SENTENCES)), batch["labels"]]
+    assert cast(Tensor, output.loss).item() == pytest.approx(-right_b.log().mean().item(), rel=1e-5)
+    assert model(**_inputs(batch)).loss is None
+
+
+def test_save_and_load_keep_every_bit_and_the_labels(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]  # no .bin
+    loaded = SmartBertForSequenceClassification.from_pretrained(tmp_path)
+    before, after = model.state_dict(), loaded.state_dict()
+    assert list(after) == list(before)
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+    assert "gates.3.decide.bias" in before
+    assert loaded.config.id2label == dict(enumerate(LABELS))
+    assert not loaded.training
+
+
+@torch.no_grad()
+def test_auto_model_opens_a_checkpoint(model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert isinstance(loaded, SmartBertForSequenceClassification)
+    assert torch.equal(cast(Tensor, loaded(**_inputs(batch)).logits), cast(Tensor, model(**_inputs(batch)).logits))

@@ -1,0 +1,106 @@
+"""staging.py: a folder appears whole or not at all, and what stood there before survives every failure."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from smartbert.staging import check_target, staged_folder
+from smartbert_runtime.errors import InputError
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """Every file below with its content, every folder with an empty one, hidden ones too."""
+    return {
+        str(item.relative_to(folder)): item.read_text(encoding="utf-8") if item.is_file() else ""
+        for item in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A target that exists already, one file in it."""
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old.txt").write_text("kept", encoding="utf-8")
+    return target
+
+
+def test_the_folder_appears_when_the_body_is_done_and_not_before(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "out"
+    with staged_folder(target, overwrite=False) as staging:
+        (staging / "a.txt").write_text("whole", encoding="utf-8")
+        assert staging.parent == target.parent  # so that the last step is a rename
+        assert not target.exists()
+    assert _tree(tmp_path) == {"deep": "", "deep/out": "", "deep/out/a.txt": "whole"}
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755  # others may read it
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_body_that_raises_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staged_folder(tmp_path / "out", overwrite=False) as staging:
+        (staging / "half.txt").write_text("half", encoding="utf-8")
+        raise error("in the middle")
+    assert _tree(tmp_path) == {}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_body_that_raises_leaves_the_old_folder_as_it_was(old: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), staged_folder(old, overwrite=True) as staging:
+        (staging / "half.txt").write_text("half", encoding="utf-8")
+        raise error("in the middle")
+    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}
+
+
+def test_overwrite_replaces_the_whole_folder(old: Path) -> None:
+    with staged_folder(old, overwrite=True) as staging:
+        (staging / "new.txt").write_text("new", encoding="utf-8")
+        assert _tree(old) == {"old.txt": "kept"}  # until the very end
+    assert _tree(old.parent) == {"out": "", "out/new.txt": "new"}
+
+
+def test_without_overwrite_an_existing_folder_is_refused_before_the_body_runs(old: Path) -> None:
+    ran = False
+    with pytest.raises(InputError, match="out exists already") as caught, staged_folder(old, overwrite=False):
+        ran = True
+    assert not ran
+    assert "--overwrite" in caught.value.hint
+    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}
+
+
+def test_a_folder_that_appears_meanwhile_is_not_replaced_without_overwrite(tmp_path: Path) -> None:
+    # Two runs with one target: the second to finish must not destroy what the first wrote.
+    target = tmp_path / "out"
+    with pytest.raises(InputError, match="exists already"), staged_folder(target, overwrite=False) as staging:
+        (staging / "second.txt").write_text("second", encoding="utf-8")
+        target.mkdir()
+        (target / "first.txt").write_text("first", encoding="utf-8")
+    assert _tree(tmp_path) == {"out": "", "out/first.txt": "first"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_in_the_way_is_refused_and_kept(tmp_path: Path, overwrite: bool) -> None:
+    target = tmp_path / "out"
+    target.write_text("a file", encoding="utf-8")
+    with pytest.raises(InputError, match=r"out (exists already|is a file)") as caught:  # noqa: SIM117
+        with staged_folder(target, overwrite=overwrite):
+            pass
+    assert "--overwrite" not in caught.value.hint  # it would not help: a file is never replaced
+    assert _tree(tmp_path) == {"out": "a file"}
+
+
+def test_a_parent_that_is_a_file_is_refused_by_the_early_check_already(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    target = tmp_path / "file" / "out"
+    with pytest.raises(InputError, match="out cannot be written"), staged_folder(target, overwrite=False):
+        pass
+    with pytest.raises(InputError, match="file"):
+        check_target(target, overwrite=False)
+
+
+def test_check_target_accepts_what_can_be_written(old: Path) -> None:
+    check_target(old, overwrite=True)
+    check_target(old.parent / "new" / "deeper", overwrite=False)
+    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}  # it only looks

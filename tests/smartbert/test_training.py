@@ -1,0 +1,250 @@
+"""training.py on a tiny encoder and real sentences: the checkpoint, the report and the golden texts of one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState, TrainingArguments
+
+from smartbert.checkpoint import load_tokenizer
+from smartbert.data import TaskData
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.objectives import Stage1, Stage2
+from smartbert.stages import SoftThenHard, StageTrainer
+from smartbert.training import train
+from smartbert_runtime.errors import ConfigError
+from tests.conftest import LAYERS, make_encoder_config, make_tokenizer
+from tests.smartbert.conftest import DEV_TEXTS, TINY_SETTINGS, TRAIN_TEXTS, TrainedRun
+
+
+def _rates(entry: dict[str, float], name: str) -> list[float]:
+    return [entry[f"eval_{name}_{layer:02d}"] for layer in range(1, LAYERS + 1)]
+
+
+def test_the_checkpoint_is_whole_and_nothing_else_is_left(trained: TrainedRun) -> None:
+    names = {file.name for file in trained.output.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "training_report.json"} <= names
+    assert "golden_texts.jsonl" in names
+    assert not [name for name in names if name.endswith((".bin", ".pt"))]
+    assert [file.name for file in trained.output.parent.iterdir()] == ["ckpt"]  # no ckpt.partial, no staging folder
+
+
+def test_the_checkpoint_opens_and_carries_what_was_chosen(trained: TrainedRun, encoder_dir: Path) -> None:
+    model = SmartBertForSequenceClassification.from_pretrained(trained.output)
+    assert model.config.id2label == {0: "calm", 1: "loud"}
+    assert model.config.max_input_length == 24
+    assert model.config.exit_threshold == trained.report.exit_threshold
+    assert model.config.skip_threshold == 0.5
+    ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (trained.output, encoder_dir))
+    assert ours(DEV_TEXTS)["input_ids"] == theirs(DEV_TEXTS)["input_ids"]
+    assert not [name for name in model.state_dict() if "contrast" in name]
+
+
+def test_training_moved_every_layer_and_gate(trained: TrainedRun, encoder_dir: Path) -> None:
+    before = load_file(encoder_dir / "model.safetensors")
+    after = load_file(trained.output / "model.safetensors")
+    for layer in range(LAYERS):
+        name = f"encoder.layer.{layer}.output.dense.weight"
+        assert (after[f"backbone.{name}"] - before[name]).abs().max() > 1e-3
+        assert abs(after[f"gates.{layer}.decide.bias"].item() - TINY_SETTINGS.gate_bias) > 1e-3
+
+
+def test_the_report_on_disk_is_the_one_returned(trained: TrainedRun) -> None:
+    stored = json.loads((trained.output / "training_report.json").read_text(encoding="utf-8"))
+    assert stored == json.loads(json.dumps(asdict(trained.report)))
+    assert stored["settings"]["stage1_epochs"] == 2
+    assert stored["labels"] == ["calm", "loud"]
+    assert set(stored["versions"]) >= {"torch", "transformers"}
+
+
+def test_the_report_says_per_epoch_how_deep_and_how_good(trained: TrainedRun, task_data: TaskData) -> None:
+    report = trained.report
+    kept_back = len(task_data.validation)
+    assert report.texts == {"train": len(TRAIN_TEXTS) - kept_back, "validation": kept_back, "dev": 40}
+    assert [entry["epoch"] for entry in report.stage1_log] == [1.0, 2.0]
+    assert [entry["epoch"] for entry in report.stage2_log] == [1.0]
+    for entry in (*report.stage1_log, *report.stage2_log):
+        # Exits never fire there, so every text meets every layer: what is not skipped is run.
+        assert entry["eval_layers_run"] == pytest.approx(LAYERS - sum(_rates(entry, "skip_rate")))
+        assert entry["eval_accuracy"] == pytest.approx(_rates(entry, "exit_accuracy")[-1])
+        assert all(0.0 <= rate <= 1.0 for rate in _rates(entry, "skip_rate") + _rates(entry, "exit_accuracy"))
+    assert 0.0 < report.stage2_log[0]["eval_layers_run"] < LAYERS  # the gates have begun to decide
+
+
+def test_the_summaries_in_the_report_agree_with_each_other(trained: TrainedRun) -> None:
+    report = trained.report
+    assert report.dev.texts == report.dev_full_depth.texts == 40
+    assert report.dev_full_depth.exit_rate == (0.0, 0.0, 0.0, 1.0)
+    assert report.dev_curve[0].exit_threshold == 0.0
+    assert report.dev_curve[0].accuracy == report.dev_full_depth.accuracy
+    chosen = next(point for point in report.dev_curve if point.exit_threshold == report.exit_threshold)
+    assert (chosen.accuracy, chosen.mean_layers_run) == (report.dev.accuracy, report.dev.mean_layers_run)
+    choice = report.exit_threshold_choice
+    assert choice.exit_threshold == report.exit_threshold
+    assert (choice.certain, choice.changed) == (False, 0)  # a dozen texts cannot vouch for 1 %
+
+
+def test_the_report_says_what_the_checkpoint_does(trained: TrainedRun, task_data: TaskData) -> None:
+    # The saved model, asked anew, is as accurate as reported, with early exits and without.
+    model = SmartBertForSequenceClassification.from_pretrained(trained.output)
+    tokenizer = AutoTokenizer.from_pretrained(trained.output)
+    inputs = tokenizer(DEV_TEXTS, truncation=True, max_length=24, padding=True, return_tensors="pt")
+    labels_b = torch.tensor(task_data.dev.label_ids)
+    for threshold, summary in (
+        (trained.report.exit_threshold, trained.report.dev),
+        (0.0, trained.report.dev_full_depth),
+    ):
+        model.config.exit_threshold = threshold
+        with torch.no_grad():
+            right_b = model(**inputs).logits.argmax(-1) == labels_b
+        assert summary.accuracy == pytest.approx(right_b.float().mean().item())
+
+
+def test_stage_2_leaves_what_stage_1_trained_alone(trained: TrainedRun) -> None:
+    # Full-depth accuracy and skip rates at the end are those of the stage-1 epoch that was kept: its best.
+    best = max(trained.report.stage1_log, key=lambda entry: entry["eval_accuracy"])
+    last = trained.report.stage2_log[-1]
+    assert last["eval_accuracy"] == best["eval_accuracy"]
+    assert _rates(last, "skip_rate") == _rates(best, "skip_rate")
+
+
+def test_the_best_epoch_of_stage_1_is_kept_and_of_equals_the_first(
+    encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    # At this rate no answer changes, so both epochs are equally good, but the gates' biases can be followed: lambda / G
+    # always pulls them one way, by the rate itself a step (AdamW), the rate falling to 0 over 2 x 12 steps.
+    # After epoch 1: 1e-6 x (24 + 23 + ... + 13) / 24 = 9.25e-6; after epoch 2 it would be 12.5e-6.
+    assert len(task_data.train) == 48
+    rates = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=1e-6, gate_lambda=10.0, eta1=0.0)
+    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", rates)
+    first, second = report.stage1_log
+    assert first["eval_accuracy"] == second["eval_accuracy"]
+    stored = load_file(tmp_path / "ckpt" / "model.safetensors")
+    moved = [stored[f"gates.{layer}.decide.bias"].item() - rates.gate_bias for layer in range(LAYERS)]
+    assert moved == pytest.approx([9.25e-6] * LAYERS, rel=0.05)
+
+
+def test_golden_texts_are_dev_texts_from_the_shortest_to_the_longest(trained: TrainedRun) -> None:
+    lines = (trained.output / "golden_texts.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    tokenizer = load_tokenizer(str(trained.output), vocab_size=len(make_tokenizer()))
+
+    def length(text: str) -> int:
+        return min(len(tokenizer(text)["input_ids"]), 24)
+
+    lengths, every = [length(text) for text in texts], [length(text) for text in DEV_TEXTS]
+    assert len(texts) == len(set(texts)) == 32
+    assert set(texts) <= set(DEV_TEXTS)
+    assert lengths == sorted(lengths)
+    assert (lengths[0], lengths[-1]) == (min(every), max(every))
+    assert lengths[0] < lengths[16] < lengths[-1]  # evenly spread, not all from one end
+    assert abs(sum(lengths) / 32 - sum(every) / 40) < 1.0
+
+
+def test_the_run_says_what_it_reads_each_epoch_and_the_choice(trained: TrainedRun, task_data: TaskData) -> None:
+    kept_back = len(task_data.validation)
+    assert f"4 layers; {60 - kept_back} texts to train on, {kept_back} to choose with, 40 to" in trained.said[0]
+    starts = [line.split("  ")[0] for line in trained.said if "epoch" in line]
+    assert starts == ["stage 1: epoch 1", "stage 1: epoch 2", "stage 2: epoch 1"]
+    assert "layers run" in trained.said[1] and "skip rate [" in trained.said[1] and "exit accuracy [" in trained.said[1]
+    chosen = trained.report.exit_threshold
+    assert trained.said[-1].startswith(f"exit threshold {chosen:.2f} changes the answer of 0 of {kept_back}")
+
+
+def test_the_skip_rates_in_the_log_follow_the_skip_threshold(
+    encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    # At rate 0 the gates stay near sigmoid(-3) = 0.05: at threshold 0.005 every layer is skipped, and so logged.
+    still = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=0.0, gate_bias=-3.0, stage1_epochs=1)
+    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(still, skip_threshold=0.005))
+    assert report.dev_full_depth.skip_rate == (1.0, 1.0, 1.0, 1.0)
+    assert report.dev_full_depth.mean_layers_run == 0.0
+    assert _rates(report.stage1_log[0], "skip_rate") == [1.0] * LAYERS
+    assert report.stage1_log[0]["eval_layers_run"] == 0.0
+
+
+@pytest.mark.parametrize("stage", [Stage1, Stage2])
+def test_each_part_has_its_own_learning_rate_and_only_matrices_decay(
+    fresh_model: SmartBertForSequenceClassification, tmp_path: Path, stage: type[Stage1] | type[Stage2]
+) -> None:
+    arguments = TrainingArguments(output_dir=str(tmp_path), weight_decay=0.25, adam_epsilon=1e-7, report_to=[])
+    objective = stage(fresh_model, TINY_SETTINGS)
+    trainer = StageTrainer(objective, backbone_rate=0.5, head_rate=2.0, args=arguments)
+    groups = trainer.create_optimizer().param_groups
+    given = {id(parameter): group for group in groups for parameter in group["params"]}
+    names = dict(objective.named_parameters())
+    assert set(given) == {id(parameter) for parameter in names.values() if parameter.requires_grad}
+    shown = {name: given[id(names[name])] for name in names if id(names[name]) in given}
+    rates = {name: (group["lr"], group["weight_decay"], group["eps"]) for name, group in shown.items()}
+    if stage is Stage1:
+        layer = "model.backbone.encoder.layer.2.output"
+        assert rates[f"{layer}.dense.weight"] == (0.5, 0.25, 1e-7)
+        assert rates[f"{layer}.dense.bias"] == rates[f"{layer}.LayerNorm.weight"] == (0.5, 0.0, 1e-7)
+        assert rates["model.gates.0.decide.weight"] == rates["model.exits.3.classify.weight"] == (2.0, 0.25, 1e-7)
+        assert rates["model.gates.0.decide.bias"] == (2.0, 0.0, 1e-7)
+        assert "model.exits.2.classify.weight" not in rates
+    else:
+        assert {name.split(".")[1] for name in rates if name.startswith("model.")} == {"exits"}
+        assert rates["model.exits.2.classify.weight"] == (2.0, 0.25, 1e-7)
+        assert rates["model.exits.2.classify.bias"] == (2.0, 0.0, 1e-7)
+        assert "model.exits.3.classify.weight" not in rates
+    assert rates["contrast.0.layers.0.weight"] == (2.0, 0.25, 1e-7)
+
+
+def test_gates_turn_hard_when_the_soft_epochs_are_over(
+    fresh_model: SmartBertForSequenceClassification, tmp_path: Path
+) -> None:
+    objective = Stage1(fresh_model, TINY_SETTINGS)
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+
+    def hard_steps(soft_share: float) -> list[int]:
+        switch, hard = SoftThenHard(objective, soft_share=soft_share), []
+        for step in range(10):  # steps done before this one
+            switch.on_step_begin(arguments, TrainerState(global_step=step, max_steps=10), TrainerControl())
+            hard += [step] if objective.hard else []
+        return hard
+
+    assert hard_steps(0.5) == [5, 6, 7, 8, 9]
+    assert hard_steps(0.0) == list(range(10))
+    assert hard_steps(1.0) == []
+
+
+def test_an_encoder_of_one_layer_is_refused_before_training(task_data: TaskData, tmp_path: Path) -> None:
+    # Stage 2 trains exit heads 1..L-1: with L = 1 there are none.
+    config = make_encoder_config()
+    config.num_hidden_layers = 1
+    BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
+    make_tokenizer().save_pretrained(tmp_path / "encoder")
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="layer"):
+        train(str(tmp_path / "encoder"), task_data, tmp_path / "ckpt", TINY_SETTINGS, say=said.append)
+    assert not [line for line in said if "epoch" in line]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what bf16 needs")
+def test_bf16_where_the_machine_cannot_is_a_named_error(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="bf16"):
+        train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, bf16=True))
+
+
+def test_an_encoder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"the tokenizer of .* cannot be loaded") as caught:
+        load_tokenizer(str(tmp_path), vocab_size=30522)
+    assert "tokenizer.json" in caught.value.hint
+
+
+def test_the_tokenizers_own_padding_and_cutting_are_left_out(encoder_dir: Path, tmp_path: Path) -> None:
+    saved = AutoTokenizer.from_pretrained(encoder_dir)
+    saved.backend_tokenizer.enable_truncation(5)
+    saved.backend_tokenizer.enable_padding(length=12)
+    saved.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), vocab_size=len(make_tokenizer()))
+    assert tokenizer.backend_tokenizer.padding is None
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert len(tokenizer("Do cats eat bats?")["input_ids"]) == 7  # [CLS], four words, the question mark, [SEP]
