@@ -23,7 +23,7 @@ def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerF
     hint = "the folder needs the tokenizer.json that belongs to its weights"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_dir)
-    except (OSError, ValueError, TypeError) as err:  # TypeError: transformers opens a vocabulary file named None
+    except (OSError, ValueError, KeyError, TypeError) as err:  # the last two: no tokenizer files at all
         raise ConfigError(
             f"the tokenizer of {name_or_dir!r} cannot be loaded: {str(err).strip().splitlines()[0]}", hint=hint
         ) from err

@@ -96,7 +96,7 @@ def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files
     ("options", "words"),
     [
         (["--stage1-epochs", "0"], ["stage1_epochs must be 1 or more, not 0", "--stage1-epochs"]),
-        (["--soft-epochs", "9"], ["soft_epochs must be from 0 to stage1_epochs, not 9"]),
+        (["--soft-epochs", "9"], ["soft_epochs must be from 0 to the 4 of --stage1-epochs, not 9"]),
         (["--exit-heads", "3"], ["exit_heads must be a divisor of head_width 128, not 3"]),
         (["--validation-fraction", "1"], ["validation_fraction must be between 0 and 1"]),
         (["--temperature1", "0"], ["temperature1 must be above 0"]),

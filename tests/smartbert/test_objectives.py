@@ -235,3 +235,21 @@ def test_evaluation_gives_what_every_gate_and_head_said(
     assert torch.equal(output["exit_logits"], run.logits_blc)
     assert output["loss"].item() == pytest.approx(_cross_entropy(run.logits_blc[:, -1], batch["labels"]), rel=1e-5)
     assert list(Stage1(fresh_model, SETTINGS).train()(**batch)) == ["loss"]
+
+
+def test_class_weights_weigh_each_labels_errors(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
+    # Without contrast and penalty the loss is the cross entropy alone: a weighted mean, sum(w e) / sum(w).
+    settings = TrainingSettings(eta1=0.0, gate_lambda=0.0, head_width=16)
+    weights = (0.5, 2.0, 4.0)
+    objective = Stage1(fresh_model, settings, weights).eval()
+    x_bsh, mask_b11s = _embed(fresh_model, batch)
+    for index in range(LAYERS):
+        gate_b = torch.sigmoid(fresh_model.gates[index](x_bsh, mask_b11s))[:, None, None]
+        x_bsh = (1 - gate_b) * _layer(fresh_model, index, x_bsh, mask_b11s) + gate_b * x_bsh
+    labels = batch["labels"].tolist()
+    rows = fresh_model.exits[-1](x_bsh, mask_b11s).softmax(-1)
+    errors = [-math.log(row[label].item()) for row, label in zip(rows, labels, strict=True)]
+    expected = sum(weights[label] * error for label, error in zip(labels, errors, strict=True))
+    expected /= sum(weights[label] for label in labels)
+    assert _loss(objective, batch).item() == pytest.approx(expected, abs=1e-5)
+    assert "class_weights_c" not in objective.state_dict()

@@ -21,6 +21,7 @@ DEFAULTS = {
     "temperature1": 0.5,
     "temperature2": 0.55,
     "contrast_padding": False,
+    "class_weights": "none",
     "learning_rate": 5e-5,
     "head_learning_rate": 2.5e-4,
     "stage2_learning_rate": 1e-3,
@@ -53,8 +54,9 @@ OUTSIDE: list[tuple[str, Any, str]] = [
     *((name, 0, "1 or more") for name in ("stage1_epochs", "stage2_epochs", "batch_size", "head_width")),
     ("gradient_accumulation_steps", 0, "1 or more"),
     ("warmup_steps", -1, "0 or more"),
-    ("soft_epochs", -1, "from 0 to stage1_epochs"),
-    ("soft_epochs", 5, "from 0 to stage1_epochs"),  # stage 1 has 4
+    ("class_weights", "some", "none or balanced"),
+    ("soft_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
+    ("soft_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
     ("gate_heads", 0, "a divisor of head_width 128"),
     ("gate_heads", 3, "a divisor of head_width 128"),
     ("exit_heads", 0, "a divisor of head_width 128"),
