@@ -41,7 +41,7 @@ demo: $(VENV)/.ready
 	@echo "== train: two stages, about five minutes on two cores"
 	$(BIN)/smartbert-train --model $(DEMO)/data/encoder --train-file $(DEMO)/data/train.tsv \
 		--dev-file $(DEMO)/data/dev.tsv --output $(DEMO)/ckpt --overwrite \
-		--stage1-epochs 3 --soft-epochs 1 --stage2-epochs 2 --gate-lambda 0.02 --class-weights balanced \
+		--stage1-epochs 3 --soft-epochs 1 --stage2-epochs 2 --gate-lambda 0.005 --class-weights balanced \
 		--validation-fraction 0.15 --max-disagreement 0.005
 	@echo "== export: every layer, gate and exit head an ONNX graph of its own"
 	$(BIN)/smartbert-export $(DEMO)/ckpt $(DEMO)/out --overwrite
