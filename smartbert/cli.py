@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -63,6 +64,7 @@ def train(
         columns=Columns(text=text_column, pair=pair_column, label=label_column),
         max_train_samples=max_train_samples,
     )
+    main_process = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes; one of them speaks
     data = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
     report = run_training(
         model,
@@ -71,9 +73,11 @@ def train(
         settings,
         resume=resume,
         overwrite=overwrite,
-        bar=sys.stderr.isatty(),
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        bar=main_process and sys.stderr.isatty(),
+        say=lambda line: print(line, file=sys.stderr, flush=True) if main_process else None,
     )
+    if not main_process:
+        return
     layers = len(report.dev.skip_rate)
     print(f"checkpoint      {output}")
     print(

@@ -136,8 +136,8 @@ def _read_file(file: Path, columns: Columns) -> tuple[Examples, tuple[str, ...]]
 
     try:
         table = Dataset.from_parquet(str(file))
-    except (OSError, ValueError) as err:
-        raise InputError(f"{file} cannot be read: {err}", hint="check the path") from err
+    except Exception as err:  # the library wraps a damaged page in an error of its own
+        raise InputError(f"{file} cannot be read: {str(err).splitlines()[0]}", hint="check the file") from err
     return _examples(table, str(file), columns)
 
 

@@ -140,7 +140,10 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         Raises ConfigError for an encoder that cannot be loaded, is of an unsupported family, or is too short.
         """
         encoder_config = _load_or_explain(AutoConfig, name_or_dir)
-        config = SmartBertConfig(backbone_config=encoder_config.to_dict(), **settings)
+        # Without the place it was read from, which is nobody's business and would change the checkpoint's digest.
+        backbone_config = encoder_config.to_dict()
+        backbone_config.pop("_name_or_path", None)
+        config = SmartBertConfig(backbone_config=backbone_config, **settings)
         config.backbone()
         limit = int(encoder_config.max_position_embeddings)
         if not 2 <= config.max_input_length <= limit:

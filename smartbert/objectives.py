@@ -99,7 +99,7 @@ class Stage1(Objective):
                         cross_layer_contrast(previous_bsw, projected_bsw, valid_bs, temperature=settings.temperature1)
                     )
                 previous_bsw = projected_bsw
-            weight_b11 = (hard_weight(soft_b) if self.hard else soft_b)[:, None, None]
+            weight_b11 = (hard_weight(soft_b, settings.skip_threshold) if self.hard else soft_b)[:, None, None]
             output_bsh = model.run_layer(index, x_bsh, mask_b11s)
             x_bsh = (1.0 - weight_b11) * output_bsh + weight_b11 * x_bsh
         task = self._task(model.exits[-1](x_bsh, mask_b11s), labels)

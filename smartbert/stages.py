@@ -137,7 +137,8 @@ def record_pass(
     """What every gate and exit head says about each text of `split`."""
     trainer = Trainer(
         model=Objective(smart, settings),
-        args=_arguments(2, settings, work / "record"),
+        # In fp32 whatever it was trained in: thresholds are chosen with the numbers that the package will compute.
+        args=_arguments(2, dataclasses.replace(settings, bf16=False), work / "record"),
         eval_dataset=split,
         data_collator=DataCollatorWithPadding(tokenizer),
     )

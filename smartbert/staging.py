@@ -10,6 +10,9 @@ from pathlib import Path
 
 from smartbert_runtime.errors import InputError
 
+# What tells a folder of ours from any other: --overwrite must not delete somebody's home.
+OWN_FILES = ("config.json", "manifest.json")
+
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """InputError when `target` exists and may not be replaced, or when its parent cannot hold it."""
@@ -17,6 +20,10 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise InputError(f"{target} is a file, not a folder", hint="name another folder")
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already", hint="name another folder, or give --overwrite to replace it")
+    if target.exists() and any(target.iterdir()) and not any((target / name).is_file() for name in OWN_FILES):
+        raise InputError(
+            f"{target} is neither a checkpoint nor a package: it will not be replaced", hint="name another folder"
+        )
     above = next(parent for parent in target.absolute().parents if parent.exists())
     if not above.is_dir():
         raise InputError(f"{target} cannot be written: {above} is a file", hint="name another folder")
@@ -25,6 +32,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 @contextmanager
 def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """An empty folder beside `target` that takes its place at the end; after any error `target` is as it was."""
+    target = target.resolve()
     check_target(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

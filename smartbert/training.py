@@ -69,7 +69,8 @@ def train(
     """Train both stages and write the checkpoint folder `output`, whole or not at all.
 
     model: hub name or folder of a pretrained encoder.
-    resume: go on from the last epoch that an interrupted run left in `OUTPUT.partial`.
+    resume: go on from the last epoch that an interrupted run left in `OUTPUT.partial`; without it, and without
+    `overwrite`, such a run is not thrown away but refused.
     Raises ConfigError for an encoder or setting that cannot be used, InputError for the output folder.
     """
     check_target(output, overwrite=overwrite)
@@ -84,7 +85,7 @@ def train(
     work = output.parent / f"{output.name}.partial"
     process = PartialState()  # one of several under torchrun: the main one alone writes outside the Trainer
     if process.is_main_process:
-        _check_work(work, _identity(model, data, settings), resume=resume)
+        _check_work(work, _identity(model, data, settings), resume=resume, overwrite=overwrite)
     process.wait_for_everyone()
     splits = {
         name: _tokenize(split, tokenizer, settings.max_length)
@@ -109,7 +110,7 @@ def train(
     policy = Policy(skip_threshold=settings.skip_threshold, exit_threshold=smart.config.exit_threshold)
     full_depth = replace(policy, exit_threshold=0.0)
     report = TrainingReport(
-        base_model=Path(model).name,
+        base_model=Path(model).name if Path(model).exists() else model,
         settings=settings,
         versions={"torch": torch.__version__, "transformers": transformers.__version__},
         texts={name: len(split) for name, split in splits.items()},
@@ -150,19 +151,30 @@ def _identity(model: str, data: TaskData, settings: TrainingSettings) -> dict[st
     return {"model": model, "labels": list(data.labels), "texts": digest, "settings": asdict(settings)}
 
 
-def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool) -> None:
+def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Begin a working folder, or, to resume, see that it belongs to the same run."""
     note = work / "run.json"
     if not resume:
         if work.exists() and not note.exists():
             raise InputError(f"{work} is in the way", hint="move it: the run keeps its working files there")
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        note.write_text(json.dumps(identity), encoding="utf-8")
+        if work.exists() and not overwrite:
+            raise InputError(
+                f"{work} holds an interrupted run", hint="--resume goes on with it, --overwrite begins anew"
+            )
+        try:
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            note.write_text(json.dumps(identity), encoding="utf-8")
+        except OSError as err:
+            raise InputError(f"{work} cannot be written: {err.strerror}", hint="check the path and its rights") from err
         return
     if not note.exists():
         raise InputError(f"there is nothing to resume in {work}", hint="start without --resume")
-    if json.loads(note.read_text(encoding="utf-8")) != json.loads(json.dumps(identity)):
+    try:
+        begun = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError as err:
+        raise InputError(f"{note} is damaged", hint="begin anew with --overwrite") from err
+    if begun != json.loads(json.dumps(identity)):
         raise InputError(
             f"{work} was begun with another model, other texts or other settings",
             hint="repeat the first command with --resume added, or start anew without it",

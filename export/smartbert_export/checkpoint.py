@@ -16,6 +16,8 @@ from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.errors import ExportError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+# What SUMMARY.md tells of a training report.
+SUMMARISED = {"base_model", "texts", "dev", "dev_full_depth", "settings"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,8 @@ def _read_report(file: Path) -> dict[str, Any]:
         return {}
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(report, dict):
-            raise ValueError("not an object")
+        if not isinstance(report, dict) or not set(report) >= SUMMARISED:
+            raise ValueError("it lacks what smartbert-train writes")
         return report
     except ValueError as err:
         raise ExportError(f"{file} is not a training report: {err}", hint="remove it, or train again") from err

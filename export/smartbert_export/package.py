@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.staging import staged_folder
+from smartbert.staging import check_target, staged_folder
 from smartbert_export.checkpoint import Checkpoint, open_checkpoint
 from smartbert_export.convert import OPSET, Template, make_template
 from smartbert_export.golden import clear_calls, record, record_probe, small_probes, wide_probes
@@ -41,6 +41,8 @@ from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings
 from smartbert_runtime.verify import VerifyReport, require_parity, verify
 
+GOLDEN_BYTES = 5_000_000
+
 VARIANT = Variant(name="separate-fp32", layout="separate", precision="fp32")
 
 
@@ -68,9 +70,10 @@ def export_package(
     options = options or ExportOptions()
     if checkpoint.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
+    check_target(output, overwrite=options.overwrite)
+    source = open_checkpoint(checkpoint)
+    texts, pairs = _golden_texts(checkpoint, options.golden_file)
     with staged_folder(output, overwrite=options.overwrite) as staging:
-        source = open_checkpoint(checkpoint)
-        texts, pairs = _golden_texts(checkpoint, options.golden_file)
         config = source.model.config
         policy = Policy(skip_threshold=config.skip_threshold, exit_threshold=config.exit_threshold)
         components = _write_parts(source.model, staging, say)
@@ -200,6 +203,8 @@ def _write_golden(
     if options.golden_texts:
         text_entry = _write(staging, "golden/texts.jsonl", ("\n".join(lines) + "\n").encode())
     expected = _write(staging, "golden/expected.npz", pack(golden))
+    if expected.bytes + (text_entry.bytes if text_entry else 0) > GOLDEN_BYTES:
+        raise ExportError(f"{len(clear)} golden texts take more than 5 MB", hint="give fewer with --golden-file")
     return GoldenFiles(expected=expected, policy=policy, texts=text_entry), golden
 
 

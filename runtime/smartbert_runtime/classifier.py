@@ -133,7 +133,7 @@ class SmartBert:
             raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="change --batch-size")
-        _check_texts(texts, text_pairs)
+        check_texts(texts, text_pairs)
         policy = self.policy() if policy is None else policy
         # Texts of like length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(text_pairs[row] if text_pairs else ""))
@@ -178,7 +178,8 @@ class SmartBert:
         )
 
 
-def _check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
+def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
+    """InputError for texts that are no strings, empty, or without their second text."""
     if text_pairs is not None and len(text_pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(text_pairs)} second texts", hint="give one for each text")
     for place, rows in (("text", texts), ("second text", text_pairs or ())):

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from smartbert_runtime.errors import IntegrityError, ManifestError
+from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
 from smartbert_runtime.policy import Policy, PolicyFile, parse_policy_file
 from smartbert_runtime.schema import decode
 
@@ -217,7 +217,10 @@ def parse_manifest(text: bytes) -> tuple[Manifest, tuple[str, ...]]:
             hint="install a newer smartbert" if major > own_major else "export again with this version",
         )
     unknown: list[str] | None = [] if minor > own_minor else None
-    manifest = decode(Manifest, parsed, where="manifest", unknown=unknown)
+    try:
+        manifest = decode(Manifest, parsed, where="manifest", unknown=unknown)
+    except ConfigError as err:
+        raise ManifestError(f"{MANIFEST_FILE}: {err}", hint="export again") from err
     _check_sense(manifest)
     return manifest, tuple(f"schema {version}: ignored the unknown key {key}" for key in unknown or ())
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
-from smartbert_runtime.schema import decode, encode
+from smartbert_runtime.schema import decode
 
 POLICY_SCHEMA_VERSION = "1.0"
 
@@ -121,13 +122,9 @@ class PolicyFile:
     sha256: str = ""
     extra: dict[str, object] = field(default_factory=dict)
 
-    def digest(self) -> str:
-        """sha256 of the file's own JSON with the digest left empty."""
-        return hashlib.sha256(encode(replace(self, sha256="")).encode()).hexdigest()
-
     def sealed(self) -> PolicyFile:
         """The same file with its digest filled in."""
-        return replace(self, sha256=self.digest())
+        return replace(self, sha256=_digest(asdict(self)))
 
     def preset(self, variant: str, name: str) -> Policy:
         """The policy called `name` for this variant; ConfigError lists those that exist."""
@@ -138,6 +135,12 @@ class PolicyFile:
                 hint="it has: " + (", ".join(presets) or "none for this variant"),
             )
         return presets[name]
+
+
+def _digest(parsed: Mapping[str, object]) -> str:
+    """sha256 of the file's JSON with the digest left empty, whatever its spelling and whichever keys it has."""
+    canonical = json.dumps({**parsed, "sha256": ""}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def parse_policy_file(text: str) -> PolicyFile:
@@ -156,7 +159,7 @@ def parse_policy_file(text: str) -> PolicyFile:
         policies = decode(PolicyFile, parsed, where="policy")
     except ConfigError as err:
         raise ManifestError(f"policy.json: {err}", hint="export or calibrate again") from err
-    if policies.sha256 != policies.digest():
+    if policies.sha256 != _digest(parsed):
         raise IntegrityError(
             "policy.json was changed by hand or is damaged",
             hint="export again; for one run give --exit-threshold and --skip-threshold instead",

@@ -84,6 +84,8 @@ def examples_from_rows(
     """Pick the text, pair and label columns out of `rows`; every row must fill them."""
     available = list(dict.fromkeys(column for row in rows for column in row))
     text_column, pair_column = choose_columns(available, columns, source)
+    if text_column == pair_column:
+        raise InputError(f"{text_column!r} cannot be both the text and its pair", hint="change --pair-column")
     wanted = [text_column, *([pair_column] if pair_column else [])]
     if labelled and columns.label not in available:
         raise InputError(
@@ -94,6 +96,10 @@ def examples_from_rows(
         for column in [*wanted, *([columns.label] if labelled else [])]:
             if not row.get(column, "").strip():
                 raise InputError(f"{source}, line {line}: {column} is empty", hint="fill it, or remove the line")
+            try:
+                row[column].encode()
+            except UnicodeEncodeError as err:  # half a surrogate pair, which JSON can spell
+                raise InputError(f"{source}, line {line}: {column} is not Unicode text", hint="repair it") from err
     return Examples(
         texts=tuple(row[text_column] for row in rows),
         pairs=tuple(row[pair_column] for row in rows) if pair_column else None,
@@ -108,8 +114,6 @@ def choose_columns(available: Sequence[str], columns: Columns, source: str) -> t
     for name in (columns.text, columns.pair):
         if name is not None and name not in available:
             raise InputError(f"{source} has no column {name!r}", hint=f"its columns: {', '.join(available)}")
-    if columns.text is not None and columns.text == columns.pair:
-        raise InputError(f"{columns.text!r} cannot be both the text and its pair", hint="change --pair-column")
     if columns.text is not None:
         return columns.text, columns.pair
     for text, pair in KNOWN_COLUMNS:

@@ -45,9 +45,14 @@ class Sessions:
         self._lock = threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        """The part's outputs in the manifest's order."""
+        """The part's outputs in the manifest's order; ProviderError when the provider fails."""
         session = self._sessions.get(part) or self.open(part)
-        outputs: list[NDArray[np.float32]] = session.run(None, feeds)
+        try:
+            outputs: list[NDArray[np.float32]] = session.run(None, feeds)
+        except Exception as err:  # onnxruntime's own errors share no public base class
+            raise ProviderError(
+                f"{part} failed on {', '.join(self.providers)}: {err}", hint=f"try --provider {CPU}"
+            ) from err
         return outputs
 
     def open(self, part: str) -> onnxruntime.InferenceSession:
@@ -67,7 +72,8 @@ class Sessions:
         return {part: node_counts(session) for part, session in sorted(self._sessions.items())}
 
     def _create(self, part: str) -> onnxruntime.InferenceSession:
-        entry = self.package.manifest.component(part).files.get(self.variant.name)
+        component = self.package.manifest.component(part)
+        entry = component.files.get(self.variant.name)
         if entry is None:
             raise ManifestError(f"{part} has no file for the variant {self.variant.name}", hint="export again")
         content = self.package.read(entry)
@@ -90,6 +96,11 @@ class Sessions:
             raise ProviderError(
                 f"{part} cannot be loaded on {', '.join(self.providers)}: {err}", hint=f"try --provider {CPU}"
             ) from err
+        for specs, found in ((component.inputs, session.get_inputs()), (component.outputs, session.get_outputs())):
+            if [spec.name for spec in specs] != [value.name for value in found]:
+                raise IntegrityError(
+                    f"{entry.file} has other inputs or outputs than the manifest says", hint="export again"
+                )
         missing = [name for name in self.providers if name not in session.get_providers()]
         if missing:
             raise ProviderError(

@@ -60,8 +60,14 @@ def test_half_precision_weights_are_opened_in_single_precision(damaged: Path) ->
 
 
 def test_a_training_report_comes_along(damaged: Path) -> None:
+    report = {"base_model": "tiny", "texts": {}, "dev": {}, "dev_full_depth": {}, "settings": {}}
+    (damaged / "training_report.json").write_text(json.dumps(report), encoding="utf-8")
+    assert open_checkpoint(damaged).training == report
+
+
+def test_a_report_without_what_the_summary_tells_is_named(damaged: Path) -> None:
     (damaged / "training_report.json").write_text('{"base_model": "tiny"}', encoding="utf-8")
-    assert open_checkpoint(damaged).training == {"base_model": "tiny"}
+    assert "lacks what smartbert-train writes" in str(refusal(damaged))
 
 
 def test_a_missing_folder_is_no_checkpoint(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path)
     """Exported over an older folder, with three golden texts of a file, of which only the token ids ship."""
     folder = tmp_path_factory.mktemp("ids") / "out"
     folder.mkdir()
+    (folder / "manifest.json").write_text("of an older package", encoding="utf-8")
     (folder / "old.txt").write_text("old", encoding="utf-8")
     texts = folder.parent / "golden.tsv"
     texts.write_text("label\tsentence\nodd\tOff we go.\nodd\tWho am I?\nodd\tCats eat bats.\n", encoding="utf-8")
@@ -167,7 +168,7 @@ def test_an_existing_folder_is_not_replaced_unasked(checkpoint_dir: Path, tmp_pa
 
 def test_a_failure_leaves_the_old_folder_as_it_was(checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "out" / "manifest.json").write_text("mine", encoding="utf-8")
 
     def stop_after_the_first_part(step: str) -> None:
         if step == "writing gate_01":
@@ -176,7 +177,7 @@ def test_a_failure_leaves_the_old_folder_as_it_was(checkpoint_dir: Path, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         export_package(checkpoint_dir, tmp_path / "out", ExportOptions(overwrite=True), say=stop_after_the_first_part)
-    assert contents(tmp_path) == {"out/mine.txt": b"mine"}
+    assert contents(tmp_path) == {"out/manifest.json": b"mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -148,10 +148,15 @@ def test_policy_file_survives_writing_and_reading() -> None:
 
 
 def test_policy_digest_is_that_of_the_text_without_it() -> None:
-    text = encode(policy_file())
-    without = text.replace(f'"sha256": "{policy_file().sha256}"', '"sha256": ""')
-    assert without != text
-    assert policy_file().sha256 == hashlib.sha256(without.encode()).hexdigest()
+    parsed = json.loads(encode(policy_file()))
+    canonical = json.dumps({**parsed, "sha256": ""}, sort_keys=True, separators=(",", ":"))
+    assert policy_file().sha256 == hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def test_policy_digest_does_not_depend_on_how_the_json_is_spelt() -> None:
+    parsed = json.loads(encode(policy_file()))
+    respelt = json.dumps(dict(reversed(parsed.items())), indent=7)
+    assert parse_policy_file(respelt) == policy_file()
 
 
 def test_a_threshold_changed_by_hand_is_found() -> None:

@@ -21,10 +21,10 @@ def _tree(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A target that exists already, one file in it."""
+    """A target that exists already, one file in it that says it is ours."""
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old.txt").write_text("kept", encoding="utf-8")
+    (target / "config.json").write_text("kept", encoding="utf-8")
     return target
 
 
@@ -51,13 +51,13 @@ def test_a_body_that_raises_leaves_the_old_folder_as_it_was(old: Path, error: ty
     with pytest.raises(error), staged_folder(old, overwrite=True) as staging:
         (staging / "half.txt").write_text("half", encoding="utf-8")
         raise error("in the middle")
-    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}
+    assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
 
 
 def test_overwrite_replaces_the_whole_folder(old: Path) -> None:
     with staged_folder(old, overwrite=True) as staging:
         (staging / "new.txt").write_text("new", encoding="utf-8")
-        assert _tree(old) == {"old.txt": "kept"}  # until the very end
+        assert _tree(old) == {"config.json": "kept"}  # until the very end
     assert _tree(old.parent) == {"out": "", "out/new.txt": "new"}
 
 
@@ -67,7 +67,7 @@ def test_without_overwrite_an_existing_folder_is_refused_before_the_body_runs(ol
         ran = True
     assert not ran
     assert "--overwrite" in caught.value.hint
-    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}
+    assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
 
 
 def test_a_folder_that_appears_meanwhile_is_not_replaced_without_overwrite(tmp_path: Path) -> None:
@@ -103,4 +103,12 @@ def test_a_parent_that_is_a_file_is_refused_by_the_early_check_already(tmp_path:
 def test_check_target_accepts_what_can_be_written(old: Path) -> None:
     check_target(old, overwrite=True)
     check_target(old.parent / "new" / "deeper", overwrite=False)
-    assert _tree(old.parent) == {"out": "", "out/old.txt": "kept"}  # it only looks
+    assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}  # it only looks
+
+
+def test_overwrite_never_deletes_a_folder_that_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "train.tsv").write_text("kept", encoding="utf-8")
+    with pytest.raises(InputError, match="neither a checkpoint nor a package"):
+        check_target(tmp_path / "project", overwrite=True)
+    assert (tmp_path / "project" / "train.tsv").read_text(encoding="utf-8") == "kept"

@@ -117,12 +117,15 @@ def test_a_finished_stage_1_is_not_trained_again_when_an_earlier_epoch_was_its_b
     assert _epochs(said) == ["stage 2: epoch 1"]
 
 
-def test_a_new_run_forgets_the_interrupted_one(
+def test_only_overwrite_forgets_an_interrupted_run(
     trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
 ) -> None:
     _interrupt(encoder_dir, task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, seed=8), "stage 1: epoch 2")
     said: list[str] = []
-    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS, say=said.append)
+    with pytest.raises(InputError, match="holds an interrupted run") as caught:
+        train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS)
+    assert "--resume" in caught.value.hint and "--overwrite" in caught.value.hint
+    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS, overwrite=True, say=said.append)
     assert len(_epochs(said)) == 3
     assert _differing(trained.output, tmp_path / "ckpt") == []
 

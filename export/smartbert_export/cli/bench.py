@@ -47,7 +47,10 @@ def run_bench(
     with Steps() as steps:
         report = bench(model, examples, preset=preset, repeats=repeats, on_pass=steps.say)
     if save is not None:
-        save.write_text(bench_json(report) + "\n", encoding="utf-8")
+        try:
+            save.write_text(bench_json(report) + "\n", encoding="utf-8")
+        except OSError as err:
+            raise InputError(f"{save} cannot be written: {err.strerror}", hint="check its rights") from err
     print(bench_json(report) if format is ReportFormat.json else bench_text(report))
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, Prediction, SmartBert
+from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, Prediction, SmartBert, check_texts
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
@@ -120,7 +121,13 @@ def _answers(
     batch_size: int,
     truncate: bool,
 ) -> Iterator[Prediction]:
-    """Predictions in order, computed some batches at a time, so that the first answers do not wait for the last."""
+    """Predictions in order, computed some batches at a time, so that the first answers do not wait for the last.
+
+    What would be refused is looked for in all texts before the first is answered.
+    """
+    check_texts(texts, pairs)
+    if not truncate:
+        model.tokenizer.encode(texts, pairs, truncate=False)
     window = max(1, batch_size) * 8
     for start in range(0, len(texts), window):
         part = slice(start, start + window)
@@ -139,7 +146,8 @@ def _print(answers: Iterator[Prediction], format: Format, *, trace: bool, total:
         table.writerow(["index", "text", "label", "score", "exit_layer", "layers_run", "layers_skipped", "latency_ms"])
     truncated = 0
     hidden = total < 2 * DEFAULT_BATCH_SIZE or not sys.stderr.isatty()
-    with typer.progressbar(answers, length=total, file=sys.stderr, hidden=hidden) as bar:
+    shown = nullcontext(answers) if hidden else typer.progressbar(answers, length=total, file=sys.stderr)
+    with shown as bar:
         for index, answer in enumerate(bar):
             truncated += answer.truncated
             if format is Format.json:
