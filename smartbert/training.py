@@ -98,6 +98,30 @@ def train(
     stage1_log = run_stage(1, smart, splits, tokenizer, settings, work, bar=bar, say=say)
     stage2_log = run_stage(2, smart, splits, tokenizer, settings, work, bar=bar, say=say)
 
+    report = _report(model, smart, data, splits, tokenizer, settings, work, (stage1_log, stage2_log), say)
+    if process.is_main_process:
+        with staged_folder(output, overwrite=overwrite) as staging:
+            smart.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
+            (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+            lengths = [len(ids) for ids in splits["dev"]["input_ids"]]
+            write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, lengths)
+        shutil.rmtree(work)
+    return report
+
+
+def _report(
+    model: str,
+    smart: SmartBertForSequenceClassification,
+    data: TaskData,
+    splits: Mapping[str, Dataset],
+    tokenizer: PreTrainedTokenizerFast,
+    settings: TrainingSettings,
+    work: Path,
+    logs: tuple[tuple[dict[str, float], ...], tuple[dict[str, float], ...]],
+    say: Say,
+) -> TrainingReport:
+    """Choose the exit threshold on the validation texts, set it in the model's config, and measure on dev."""
     recordings = {name: record_pass(smart, splits[name], tokenizer, settings, work) for name in ("validation", "dev")}
     choice = choose_exit_threshold(
         recordings["validation"],
@@ -107,9 +131,8 @@ def train(
     )
     _say_choice(choice, settings, say)
     smart.config.exit_threshold = choice.exit_threshold
-    policy = Policy(skip_threshold=settings.skip_threshold, exit_threshold=smart.config.exit_threshold)
-    full_depth = replace(policy, exit_threshold=0.0)
-    report = TrainingReport(
+    policy = Policy(skip_threshold=settings.skip_threshold, exit_threshold=choice.exit_threshold)
+    return TrainingReport(
         base_model=Path(model).name if Path(model).exists() else model,
         settings=settings,
         versions={"torch": torch.__version__, "transformers": transformers.__version__},
@@ -120,20 +143,11 @@ def train(
         exit_threshold_choice=choice,
         validation=summarise(recordings["validation"], policy, data.labels),
         dev=summarise(recordings["dev"], policy, data.labels),
-        dev_full_depth=summarise(recordings["dev"], full_depth, data.labels),
+        dev_full_depth=summarise(recordings["dev"], replace(policy, exit_threshold=0.0), data.labels),
         dev_curve=curve(recordings["dev"], settings.skip_threshold),
-        stage1_log=stage1_log,
-        stage2_log=stage2_log,
+        stage1_log=logs[0],
+        stage2_log=logs[1],
     )
-    if process.is_main_process:
-        with staged_folder(output, overwrite=overwrite) as staging:
-            smart.save_pretrained(staging)
-            tokenizer.save_pretrained(staging)
-            (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-            lengths = [len(ids) for ids in splits["dev"]["input_ids"]]
-            write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, lengths)
-        shutil.rmtree(work)
-    return report
 
 
 def _say_choice(choice: ThresholdChoice, settings: TrainingSettings, say: Say) -> None:
