@@ -50,7 +50,7 @@ demo: $(VENV)/.ready
 	@echo "== measure: quality and time, against the same package with skipping and exiting off"
 	$(BIN)/smartbert-bench $(DEMO)/out --file $(DEMO)/data/dev.tsv --save $(DEMO)/bench.json
 	@echo "== classify: # a layer that was run, - one that was skipped, . one that was not needed any more"
-	$(BIN)/smartbert-infer $(DEMO)/out --preload --file smartbert/demo/messages.txt
+	$(BIN)/smartbert-infer $(DEMO)/out --preload --batch-size 1 --file smartbert/demo/messages.txt
 	@echo "try your own: $(BIN)/smartbert-infer $(DEMO)/out --trace --text \"...\""
 
 clean:
