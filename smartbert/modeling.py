@@ -133,6 +133,11 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         """Nothing: gates and heads begin as their constructors make them, the backbone initialises itself."""
 
     @classmethod
+    def from_pretrained(cls, *args: Any, **options: Any) -> Any:
+        """As every model's, but safetensors only: a pickled checkpoint can run code when it is read."""
+        return super().from_pretrained(*args, **{"use_safetensors": True, **options})
+
+    @classmethod
     def from_backbone(cls, name_or_dir: str, *, seed: int = 0, **settings: Any) -> SmartBertForSequenceClassification:
         """A pretrained encoder (hub name or folder, safetensors only) with fresh gates and exit heads.
 

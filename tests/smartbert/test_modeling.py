@@ -203,3 +203,10 @@ def test_auto_model_opens_a_checkpoint(model: SmartBertForSequenceClassification
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, SmartBertForSequenceClassification)
     assert torch.equal(cast(Tensor, loaded(**_inputs(batch)).logits), cast(Tensor, model(**_inputs(batch)).logits))
+
+
+def test_a_pickled_checkpoint_is_not_read(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        SmartBertForSequenceClassification.from_pretrained(tmp_path)
