@@ -5,6 +5,8 @@ VENV := .venv
 VENV5 := .venv-transformers5
 BIN := $(VENV)/bin
 DEMO := build/demo
+# One test process a core; a file's tests stay in one, because they share what they set up.
+WORKERS := --numprocesses auto --dist loadfile
 
 .PHONY: demo test test-transformers5 clean
 
@@ -20,7 +22,7 @@ $(VENV5)/.ready: pyproject.toml .ci/constraints-transformers5.txt smartbert/demo
 	$(PYTHON) -m venv $(VENV5)
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt torch
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt \
-		--editable '.[all]' build pytest
+		--editable '.[all]' build pytest pytest-xdist
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
 		-r smartbert/demo/requirements.txt
 	touch $@
@@ -30,10 +32,10 @@ test: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest $(WORKERS)
 
 test-transformers5: $(VENV5)/.ready
-	$(VENV5)/bin/pytest
+	$(VENV5)/bin/pytest $(WORKERS)
 
 demo: $(VENV)/.ready
 	@echo "== text messages and a pretrained encoder"

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from smartbert.backbones import load_or_explain
+from smartbert.classifier import Classifier, backbone_config
+from smartbert.configuration import SmartBertConfig
 from smartbert.data import Split
-from smartbert_runtime.errors import ConfigError
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain import PlainClassifier, is_plain
+from smartbert_runtime.errors import ConfigError, InputError
 
 REPORT_FILE = "training_report.json"
 GOLDEN_TEXTS_FILE = "golden_texts.jsonl"
@@ -38,6 +44,24 @@ def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerF
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, PreTrainedTokenizerFast]:
+    """A checkpoint of any arm, on the GPU where there is one, with its tokenizer; InputError where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type = str(config.get("model_type"))
+    except (OSError, ValueError, AttributeError) as err:
+        raise InputError(f"{folder} is not a checkpoint", hint="give smartbert-train's OUTPUT") from err
+    if model_type == SmartBertConfig.model_type:
+        model: Classifier = load_or_explain(SmartBertForSequenceClassification, str(folder))
+    elif is_plain(model_type):
+        model = PlainClassifier.from_checkpoint(folder)
+    else:
+        raise InputError(f"{folder} holds a {model_type!r} model", hint="give smartbert-train's OUTPUT, of any arm")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    model = model.float().eval().to(device or "cpu")
+    return model, load_tokenizer(str(folder), vocab_size=int(backbone_config(model)["vocab_size"]))
 
 
 def write_golden_texts(file: Path, dev: Split, lengths: Sequence[int]) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 from transformers import BertConfig, PretrainedConfig
 
+from smartbert.backbones import Family, family_of
+from smartbert.settings import HEAD_QUERIES
 from smartbert_runtime.errors import ConfigError
-
-# One line a family of encoders; modeling.py builds them through `backbone()`.
-SUPPORTED_BACKBONES: dict[str, type[PretrainedConfig]] = {"bert": BertConfig}
 
 
 class SmartBertConfig(PretrainedConfig):
@@ -17,6 +16,8 @@ class SmartBertConfig(PretrainedConfig):
 
     backbone_config: the encoder's own config as a dictionary; its `model_type` names the family.
     head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
+    head_query: who asks in their attention: "first", token 0 (paper), or "mean", the mean of all tokens.
+    gates: false for a model that never skips, as the control arm DeeBERT: it has no gates at all.
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
     skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalised entropy, 0 to 1).
     max_input_length: texts are cut to this many tokens, in training and on the device.
@@ -31,6 +32,8 @@ class SmartBertConfig(PretrainedConfig):
         head_width: int = 128,
         gate_heads: int = 2,
         exit_heads: int = 4,
+        head_query: str = "first",
+        gates: bool = True,
         gate_bias: float = -3.0,
         skip_threshold: float = 0.5,
         exit_threshold: float = 0.0,
@@ -41,21 +44,23 @@ class SmartBertConfig(PretrainedConfig):
         self.head_width = head_width
         self.gate_heads = gate_heads
         self.exit_heads = exit_heads
+        self.head_query = head_query
+        self.gates = gates
         self.gate_bias = gate_bias
         self.skip_threshold = skip_threshold
         self.exit_threshold = exit_threshold
         self.max_input_length = max_input_length
+        if head_query not in HEAD_QUERIES:
+            raise ConfigError(f"head_query must be {' or '.join(HEAD_QUERIES)}, not {head_query!r}")
         super().__init__(**kwargs)
+
+    def family(self) -> Family:
+        """The backbone's family; ConfigError for one that is not supported."""
+        return family_of(self.backbone_config)
 
     def backbone(self) -> PretrainedConfig:
         """The backbone's config as an object; ConfigError for a family that is not supported."""
-        family = str(self.backbone_config.get("model_type"))
-        if family not in SUPPORTED_BACKBONES:
-            raise ConfigError(
-                f"{family!r} encoders are not supported as backbones",
-                hint="supported model types: " + ", ".join(SUPPORTED_BACKBONES),
-            )
-        return SUPPORTED_BACKBONES[family].from_dict(self.backbone_config)
+        return self.family().config_class.from_dict(self.backbone_config)
 
     @property
     def layers(self) -> int:

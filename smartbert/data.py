@@ -78,7 +78,13 @@ def load_task(source: DataSource, *, validation_fraction: float, seed: int) -> T
             f"{train.source}: all texts have one label, {labels[0]!r}",
             hint="a classifier needs at least two classes",
         )
-    whole, dev_split = _number(train, labels), _number(dev, labels)
+    whole, dev_split = number_labels(train, labels), number_labels(dev, labels)
+    missing = sorted(set(train.labels or ()) - set(dev.labels or ()))
+    if missing:
+        raise InputError(
+            f"{dev.source}: no text has the label {missing[0]!r}, which occurs in training",
+            hint="give dev texts of every class: what is not measured cannot be relied on",
+        )
     if source.max_train_samples is not None:
         whole = whole.pick(range(min(source.max_train_samples, len(whole))))
     kept_back = _validation_rows(whole, validation_fraction, seed)
@@ -102,7 +108,8 @@ def _validation_rows(split: Split, fraction: float, seed: int) -> set[int]:
     return {row for row, key in enumerate(keys) if key in chosen}
 
 
-def _number(examples: Examples, labels: Sequence[str]) -> Split:
+def number_labels(examples: Examples, labels: Sequence[str]) -> Split:
+    """Labels as their places in `labels`; InputError names the line of one that is not there."""
     index = {label: number for number, label in enumerate(labels)}
     for label, line in zip(examples.labels or (), examples.lines, strict=True):
         if label not in index:

@@ -6,7 +6,9 @@ Shape letters: b batch, s sequence, h hidden, w width, l layers, c classes.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from smartbert.ranks import mean_over_processes, share_of_mean
 
 
 def hard_weight(soft_b: Tensor, threshold: float = 0.5) -> Tensor:
@@ -23,7 +25,31 @@ def gate_penalty(soft_bl: Tensor, strength: float) -> Tensor:
 
     Two gates at 0.25 and 0.75 and lambda 0.05 -> 0.05 / 1.0 (+ 1e-6 against division by zero).
     """
-    return strength / (soft_bl.mean(dim=0).sum() + 1e-6)
+    return strength / (mean_over_processes(soft_bl.mean(dim=0)).sum() + 1e-6)
+
+
+def target_penalty(soft_bl: Tensor, target_layers: float, strength: float = 1.0) -> Tensor:
+    """strength (run / target - 1)^2 while more layers are expected to run than the target, else 0.
+
+    `run` is the batch mean of the layers' probabilities of being run. Unlike lambda / G it says how much computation
+    is wanted and stops pushing there. Four gates at 0.25 run 3 layers; target 2 -> (3 / 2 - 1)^2 = 0.25.
+    """
+    run = mean_over_processes((1.0 - soft_bl).sum(dim=1).mean())
+    return strength * (run / target_layers - 1.0).clamp(min=0.0).square()
+
+
+def classification_loss(logits_bc: Tensor, labels_b: Tensor, class_weights_c: Tensor | None = None) -> Tensor:
+    """Cross entropy, each label's errors weighted when class weights are given."""
+    total = nn.functional.cross_entropy(logits_bc, labels_b, weight=class_weights_c, reduction="sum")
+    weights_c = logits_bc.new_ones(logits_bc.shape[-1]) if class_weights_c is None else class_weights_c
+    return share_of_mean(total, weights_c[labels_b].sum())
+
+
+def distillation_loss(student_bc: Tensor, teacher_bc: Tensor, temperature: float) -> Tensor:
+    """KL divergence of softened answers, times temperature^2 (Hinton et al., 2015); the teacher gets no gradient."""
+    student = nn.functional.log_softmax(student_bc / temperature, dim=-1)
+    teacher = nn.functional.log_softmax(teacher_bc.detach() / temperature, dim=-1)
+    return nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
 def cross_layer_contrast(
@@ -55,4 +81,4 @@ def cross_layer_contrast(
     lowest = torch.finfo(similarity_bss.dtype).min
     denominator_bs = similarity_bss.masked_fill(~allowed_bss, lowest).logsumexp(dim=-1)
     loss_bs = (denominator_bs - positive_bs).masked_fill(~counted_bs, 0.0)
-    return loss_bs.sum() / counted_bs.sum().clamp(min=1)
+    return share_of_mean(loss_bs.sum(), counted_bs.sum())

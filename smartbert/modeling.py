@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertModel, PreTrainedModel, set_seed
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from smartbert.backbones import check_length, load_backbone_weights, read_backbone_config
 from smartbert.configuration import SmartBertConfig
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import logit
@@ -24,23 +24,29 @@ from smartbert_runtime.policy import logit
 MASKED = -10000.0
 
 
-class FirstTokenAttention(nn.Module):
-    """Multi-head self-attention of which only token 0's output is wanted, so only token 0 asks a query."""
+class PoolingAttention(nn.Module):
+    """Multi-head self-attention of which only one output is wanted, so only one query is asked.
 
-    def __init__(self, width: int, heads: int) -> None:
+    The query comes from token 0 (paper) or from the mean of all tokens but padding.
+    """
+
+    def __init__(self, width: int, heads: int, query: str) -> None:
         super().__init__()
         if width % heads:
             raise ConfigError(f"a head width of {width} cannot be split into {heads} attention heads")
         self.heads = heads
+        self.asks_mean = query == "mean"
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
 
     def forward(self, t_bsw: Tensor, mask_b11s: Tensor) -> Tensor:
-        """(b,s,w), (b,1,1,s) -> (b,w): token 0 after attention over all tokens."""
+        """(b,s,w), (b,1,1,s) -> (b,w): what the query finds by attention over all tokens."""
         size = t_bsw.shape[-1] // self.heads
-        # A slice and not an index: accelerators take Slice where they refuse a scalar Gather.
-        query_ba1z = self._split(self.query(t_bsw[:, 0:1]), size)
+        # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding. And a slice, not an index:
+        # accelerators take Slice where they refuse a scalar Gather.
+        asker_b1w = mask_b11s[:, 0].softmax(dim=-1) @ t_bsw if self.asks_mean else t_bsw[:, 0:1]
+        query_ba1z = self._split(self.query(asker_b1w), size)
         key_basz, value_basz = self._split(self.key(t_bsw), size), self._split(self.value(t_bsw), size)
         scores_ba1s = query_ba1z @ key_basz.transpose(-1, -2) / math.sqrt(size) + mask_b11s
         mixed_ba1z = scores_ba1s.softmax(dim=-1) @ value_basz
@@ -56,7 +62,7 @@ class SkipGate(nn.Module):
     def __init__(self, config: SmartBertConfig) -> None:
         super().__init__()
         self.project = nn.Linear(config.hidden_size, config.head_width)
-        self.attention = FirstTokenAttention(config.head_width, config.gate_heads)
+        self.attention = PoolingAttention(config.head_width, config.gate_heads, config.head_query)
         self.decide = nn.Linear(config.head_width, 1)
         nn.init.constant_(self.decide.bias, config.gate_bias)
 
@@ -72,7 +78,7 @@ class ExitHead(nn.Module):
     def __init__(self, config: SmartBertConfig) -> None:
         super().__init__()
         self.project = nn.Linear(config.hidden_size, config.head_width)
-        self.attention = FirstTokenAttention(config.head_width, config.exit_heads)
+        self.attention = PoolingAttention(config.head_width, config.exit_heads, config.head_query)
         self.dense = nn.Linear(config.head_width, config.head_width)
         self.classify = nn.Linear(config.head_width, config.num_labels)
 
@@ -110,7 +116,10 @@ class FullPass:
 
 
 class SmartBertForSequenceClassification(PreTrainedModel):
-    """Backbone, one gate and one exit head a layer. `gates[0]` decides about layer 1, `exits[0]` answers after it."""
+    """Backbone, one gate and one exit head a layer. `gates[0]` decides about layer 1, `exits[0]` answers after it.
+
+    `gates` is empty in a model that never skips (`config.gates` false).
+    """
 
     config_class = SmartBertConfig
     base_model_prefix = "backbone"
@@ -121,11 +130,8 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         super().__init__(config)
         if config.num_labels < 2:
             raise ConfigError(f"a classifier needs at least two classes, not {config.num_labels}")
-        encoder_config = config.backbone()
-        # Plain matrix products: what is traced for ONNX is then exactly what answers here.
-        encoder_config._attn_implementation = "eager"
-        self.backbone = BertModel(encoder_config, add_pooling_layer=False)
-        self.gates = nn.ModuleList(SkipGate(config) for _ in range(config.layers))
+        self.backbone: Any = config.family().build(config.backbone())
+        self.gates = nn.ModuleList(SkipGate(config) for _ in range(config.layers if config.gates else 0))
         self.exits = nn.ModuleList(ExitHead(config) for _ in range(config.layers))
         self.post_init()
 
@@ -138,39 +144,22 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         return super().from_pretrained(*args, **{"use_safetensors": True, **options})
 
     @classmethod
-    def from_backbone(cls, name_or_dir: str, *, seed: int = 0, **settings: Any) -> SmartBertForSequenceClassification:
+    def from_backbone(
+        cls, name_or_dir: str, *, seed: int = 0, keep_layers: int = 0, **settings: Any
+    ) -> SmartBertForSequenceClassification:
         """A pretrained encoder (hub name or folder, safetensors only) with fresh gates and exit heads.
 
-        settings: fields of SmartBertConfig, such as `id2label` and `max_input_length`; `seed` draws the heads' weights.
+        settings: fields of SmartBertConfig, such as `id2label` and `max_input_length`; `seed` draws the heads' weights;
+        keep_layers: use only the encoder's first layers (0: all).
         Raises ConfigError for an encoder that cannot be loaded, is of an unsupported family, or is too short.
         """
-        encoder_config = _load_or_explain(AutoConfig, name_or_dir)
-        # Without the place it was read from, which is nobody's business and would change the checkpoint's digest.
-        backbone_config = encoder_config.to_dict()
-        backbone_config.pop("_name_or_path", None)
-        config = SmartBertConfig(backbone_config=backbone_config, **settings)
-        config.backbone()
-        limit = int(encoder_config.max_position_embeddings)
-        if not 2 <= config.max_input_length <= limit:
-            raise ConfigError(
-                f"the longest input must be from 2 to {limit} tokens, the backbone's limit, "
-                f"not {config.max_input_length}",
-                hint="change --max-length",
-            )
+        config = SmartBertConfig(backbone_config=read_backbone_config(name_or_dir, keep_layers), **settings)
+        check_length(config.backbone_config, config.max_input_length)
         if config.layers < 2:
             raise ConfigError("the encoder has one layer: there is nothing to skip and nowhere to exit early")
         set_seed(seed)
         model = cls(config)
-        encoder, info = _load_or_explain(
-            BertModel, name_or_dir, add_pooling_layer=False, use_safetensors=True, output_loading_info=True
-        )
-        if info["missing_keys"]:
-            raise ConfigError(
-                f"the encoder {name_or_dir!r} lacks weights, such as {min(info['missing_keys'])}",
-                hint="its model.safetensors is not whole, or belongs to another config.json",
-            )
-        # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.
-        model.backbone.load_state_dict(encoder.state_dict())
+        load_backbone_weights(model.backbone, name_or_dir)
         return model
 
     def embed(
@@ -181,7 +170,7 @@ class SmartBertForSequenceClassification(PreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        hidden_bsh = self.backbone.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+        hidden_bsh = self.config.family().embed(self.backbone, input_ids, token_type_ids)
         mask_b11s = (1.0 - attention_mask[:, None, None, :].to(hidden_bsh.dtype)) * MASKED
         return hidden_bsh, mask_b11s
 
@@ -191,18 +180,37 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         # transformers 4 returns a tuple, transformers 5 the tensor.
         return cast(Tensor, output[0] if isinstance(output, tuple) else output)
 
+    def skip_logit(self, index: int, hidden_bsh: Tensor, mask_b11s: Tensor) -> Tensor:
+        """What the gate of layer `index` (from 0) says (b); -inf, never, where the model has no gates."""
+        if not len(self.gates):
+            return hidden_bsh.new_full((hidden_bsh.shape[0],), -math.inf)
+        return cast(Tensor, self.gates[index](hidden_bsh, mask_b11s))
+
     def full_pass(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        skip_threshold: float | None = None,
+        no_skip: bool = False,
     ) -> FullPass:
-        """The hard-gated way through all layers, every gate and every exit head asked on it."""
+        """The hard-gated way through all layers, every gate and every exit head asked on it.
+
+        skip_threshold: default the config's. no_skip: gates are asked and not obeyed.
+        """
+        skip_threshold = self.config.skip_threshold if skip_threshold is None else skip_threshold
         x_bsh, mask_b11s = self.embed(input_ids, attention_mask, token_type_ids)
         skip_logits, logits = [], []
-        for index, (gate, head) in enumerate(zip(self.gates, self.exits, strict=True)):
-            skip_logits.append(gate(x_bsh, mask_b11s))
+        for index, head in enumerate(self.exits):
+            skip_logits.append(self.skip_logit(index, x_bsh, mask_b11s))
             output_bsh = self.run_layer(index, x_bsh, mask_b11s)
-            skips_b = skip_logits[-1] >= logit(self.config.skip_threshold)
-            x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
-            last = index == len(self.gates) - 1
+            if no_skip:
+                x_bsh = output_bsh
+            else:
+                skips_b = skip_logits[-1] >= logit(skip_threshold)
+                x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
+            last = index == len(self.exits) - 1
             logits.append(head(x_bsh if last else output_bsh, mask_b11s))
         return FullPass(torch.stack(skip_logits, dim=1), torch.stack(logits, dim=1))
 
@@ -227,18 +235,6 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         logits_bc = run.logits_blc[torch.arange(len(first_b), device=first_b.device), first_b]
         loss = None if labels is None else nn.functional.cross_entropy(logits_bc, labels)
         return SequenceClassifierOutput(loss=cast(Any, loss), logits=cast(Any, logits_bc))
-
-
-def _load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
-    """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
-    try:
-        return loader.from_pretrained(name_or_dir, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
-        first_line = str(err).strip().splitlines()[0]
-        raise ConfigError(
-            f"the encoder {name_or_dir!r} cannot be loaded: {first_line}",
-            hint="give a folder with config.json and model.safetensors, or a hub name that you can reach",
-        ) from err
 
 
 AutoConfig.register("smartbert", SmartBertConfig)

@@ -6,13 +6,22 @@ Shape letters: b batch, s sequence, h hidden, w width, l layers, c classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from smartbert.losses import cross_layer_contrast, gate_penalty, hard_weight
+from smartbert.losses import (
+    classification_loss,
+    cross_layer_contrast,
+    distillation_loss,
+    gate_penalty,
+    hard_weight,
+    target_penalty,
+)
 from smartbert.modeling import ContrastHead, ExitHead, SmartBertForSequenceClassification
+from smartbert.plain import PlainClassifier
 from smartbert.settings import TrainingSettings
 from smartbert_runtime.policy import logit
 
@@ -24,7 +33,7 @@ class Objective(nn.Module):
 
     def __init__(
         self,
-        model: SmartBertForSequenceClassification,
+        model: SmartBertForSequenceClassification | PlainClassifier,
         settings: TrainingSettings,
         class_weights: Sequence[float] | None = None,
     ) -> None:
@@ -53,8 +62,16 @@ class Objective(nn.Module):
         raise TypeError("a stage defines its loss")
 
     def _task(self, logits_bc: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy, each label's errors weighted when class weights are given."""
-        return nn.functional.cross_entropy(logits_bc, labels, weight=self.class_weights_c)
+        return classification_loss(logits_bc, labels, self.class_weights_c)
+
+    def _taught(self, logits_bc: Tensor, labels: Tensor, teacher_bc: Tensor) -> Tensor:
+        """An early head's loss: the labels', and for a share of it the last head's answers."""
+        share = self.settings.distillation
+        loss = self._task(logits_bc, labels)
+        if not share:
+            return loss
+        taught = distillation_loss(logits_bc, teacher_bc, self.settings.distillation_temperature)
+        return (1.0 - share) * loss + share * taught
 
     def _valid(self, attention_mask_bs: Tensor) -> Tensor:
         """Tokens that the contrastive terms count: all but padding, or all of them as the paper's code does."""
@@ -63,12 +80,35 @@ class Objective(nn.Module):
         return attention_mask_bs.bool()
 
 
+class PlainFineTuning(Objective):
+    """Cross entropy of a plain classifier: the control arm."""
+
+    model: PlainClassifier
+
+    def loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, token_type_ids: Tensor | None) -> Tensor:
+        """Cross entropy."""
+        return self._task(self.model.logits(input_ids, attention_mask, token_type_ids), labels)
+
+
+class Phase(Enum):
+    """How stage 1 weighs a gate: not at all, by its probability, or by its decision."""
+
+    PLAIN = "plain"
+    SOFT = "soft"
+    HARD = "hard"
+
+
 class Stage1(Objective):
     """Backbone, gates, last exit head.
 
     loss = (1 - eta1) (cross_entropy(exit_L(x_L), y) + lambda / G) + eta1 C1, with each layer's output mixed with its
     input by the gate: x_i = (1 - w_i) layer_i(x_{i-1}) + w_i x_{i-1}; w_i is soft at first, then hard.
+
+    Beyond the paper: a plain phase in which no gate is asked, a target for the layers run in place of lambda / G, and
+    the other exit heads' losses beside the last one's.
     """
+
+    model: SmartBertForSequenceClassification
 
     def __init__(
         self,
@@ -78,41 +118,65 @@ class Stage1(Objective):
     ) -> None:
         super().__init__(model, settings, class_weights)
         width = model.config.head_width
-        self.contrast = nn.ModuleList(ContrastHead(model.config.hidden_size, width) for _ in model.gates)
-        for head in list(model.exits)[:-1]:  # theirs is stage 2
-            head.requires_grad_(False)
-        self.hard = False  # set by the training loop once the soft epochs are over
+        contrasts = len(model.exits) if settings.eta1 else 0
+        self.contrast = nn.ModuleList(ContrastHead(model.config.hidden_size, width) for _ in range(contrasts))
+        for head in list(model.exits)[:-1]:
+            head.requires_grad_(settings.joint_exits > 0)  # else theirs is stage 2
+        self.phase = Phase.SOFT  # moved on by the training loop
 
     def loss(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, token_type_ids: Tensor | None) -> Tensor:
         """(1 - eta1) (cross entropy + gate penalty) + eta1 contrast."""
         model, settings = self.model, self.settings
         x_bsh, mask_b11s = model.embed(input_ids, attention_mask, token_type_ids)
         valid_bs = self._valid(attention_mask)
-        gates, contrasts, previous_bsw = [], [], None
-        for index, (gate, contrast) in enumerate(zip(model.gates, self.contrast, strict=True)):
-            soft_b = torch.sigmoid(gate(x_bsh, mask_b11s))
-            gates.append(soft_b)
+        gated = self.phase is not Phase.PLAIN and len(model.gates) > 0
+        gates, contrasts, early_logits, previous_bsw = [], [], [], None
+        for index, head in enumerate(model.exits):
             if settings.eta1:
-                projected_bsw = contrast(x_bsh)
+                projected_bsw = self.contrast[index](x_bsh)
                 if previous_bsw is not None:
                     contrasts.append(
                         cross_layer_contrast(previous_bsw, projected_bsw, valid_bs, temperature=settings.temperature1)
                     )
                 previous_bsw = projected_bsw
-            weight_b11 = (hard_weight(soft_b, settings.skip_threshold) if self.hard else soft_b)[:, None, None]
+            soft_b = torch.sigmoid(model.gates[index](x_bsh, mask_b11s)) if gated else None
             output_bsh = model.run_layer(index, x_bsh, mask_b11s)
+            if settings.joint_exits and index < len(model.exits) - 1:
+                early_logits.append(head(output_bsh, mask_b11s))
+            if soft_b is None:
+                x_bsh = output_bsh
+                continue
+            gates.append(soft_b)
+            weight_b = hard_weight(soft_b, settings.skip_threshold) if self.phase is Phase.HARD else soft_b
+            weight_b11 = weight_b[:, None, None]
             x_bsh = (1.0 - weight_b11) * output_bsh + weight_b11 * x_bsh
-        task = self._task(model.exits[-1](x_bsh, mask_b11s), labels)
-        penalty = gate_penalty(torch.stack(gates, dim=1), settings.gate_lambda)
-        contrast_sum = torch.stack(contrasts).sum() if contrasts else x_bsh.new_zeros(())
-        return (1.0 - settings.eta1) * (task + penalty) + settings.eta1 * contrast_sum
+        answer_bc = model.exits[-1](x_bsh, mask_b11s)
+        loss = self._task(answer_bc, labels)
+        if gates:
+            loss = loss + self._penalty(torch.stack(gates, dim=1))
+        if early_logits:
+            taught = torch.stack([self._taught(logits_bc, labels, answer_bc) for logits_bc in early_logits])
+            loss = loss + settings.joint_exits * taught.mean()
+        loss = (1.0 - settings.eta1) * loss
+        if contrasts:
+            loss = loss + settings.eta1 * torch.stack(contrasts).sum()
+        return loss
+
+    def _penalty(self, soft_bl: Tensor) -> Tensor:
+        if self.settings.target_layers:
+            return target_penalty(soft_bl, self.settings.target_layers)
+        return gate_penalty(soft_bl, self.settings.gate_lambda)
 
 
 class Stage2(Objective):
     """Exit heads 1..L-1 on a frozen backbone, on the path that inference takes.
 
     loss = (1 - eta2) sum_i cross_entropy(exit_i(layer_i(x_{i-1})), y) + eta2 C2 / (L - 2).
+
+    Beyond the paper: for a share of the cross entropy, the last head's answers are what the others learn.
     """
+
+    model: SmartBertForSequenceClassification
 
     def __init__(
         self,
@@ -122,7 +186,8 @@ class Stage2(Objective):
     ) -> None:
         super().__init__(model, settings, class_weights)
         width = model.config.head_width
-        self.contrast = nn.ModuleList(ContrastHead(width, width) for _ in range(len(model.exits) - 1))
+        contrasts = len(model.exits) - 1 if settings.eta2 else 0
+        self.contrast = nn.ModuleList(ContrastHead(width, width) for _ in range(contrasts))
         self.frozen: list[nn.Module] = [model.backbone, *model.gates, model.exits[-1]]
         for module in self.frozen:
             module.requires_grad_(False)
@@ -138,20 +203,23 @@ class Stage2(Objective):
         """(1 - eta2) sum of cross entropies + eta2 contrast / (L - 2)."""
         model, settings = self.model, self.settings
         valid_bs = self._valid(attention_mask)
-        tasks, contrasts, previous_bsw = [], [], None
+        answers, contrasts, previous_bsw = [], [], None
         with torch.no_grad():
             x_bsh, mask_b11s = model.embed(input_ids, attention_mask, token_type_ids)
-        for index, contrast in enumerate(self.contrast):
+        last = len(model.exits) - 1
+        for index in range(len(model.exits) if settings.distillation else last):
             with torch.no_grad():
-                skips_b = model.gates[index](x_bsh, mask_b11s) >= logit(model.config.skip_threshold)
+                skips_b = model.skip_logit(index, x_bsh, mask_b11s) >= logit(model.config.skip_threshold)
                 # The layer's own output, not the gated mix: it is what the head sees when the layer runs.
                 output_bsh = model.run_layer(index, x_bsh, mask_b11s)
                 x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
+            if index == last:
+                break
             head = cast(ExitHead, model.exits[index])
             features_bsw = head.features(output_bsh)
-            tasks.append(self._task(head.answer(features_bsw, mask_b11s), labels))
+            answers.append(head.answer(features_bsw, mask_b11s))
             if settings.eta2:
-                projected_bsw = contrast(features_bsw)
+                projected_bsw = self.contrast[index](features_bsw)
                 if previous_bsw is not None:
                     contrasts.append(
                         cross_layer_contrast(
@@ -163,7 +231,10 @@ class Stage2(Objective):
                         )
                     )
                 previous_bsw = projected_bsw
-        loss = (1.0 - settings.eta2) * torch.stack(tasks).sum()
+        # The teacher is only run where it is asked; without distillation its place is never looked at.
+        teacher_bc = model.exits[-1](x_bsh, mask_b11s) if settings.distillation else answers[-1]
+        loss = torch.stack([self._taught(logits_bc, labels, teacher_bc) for logits_bc in answers]).sum()
+        loss = (1.0 - settings.eta2) * loss
         if contrasts:
             loss = loss + settings.eta2 * torch.stack(contrasts).sum() / len(contrasts)
         return loss

@@ -36,7 +36,7 @@ def trace_one(
     )
     for index in range(layers):
         if not policy.no_skip:
-            skip_logit_b = _numpy(model.gates[index](x_bsh, mask_b11s))
+            skip_logit_b = _numpy(model.skip_logit(index, x_bsh, mask_b11s))
             skip_logit_l[index] = skip_logit_b[0]
             if policy.skips(skip_logit_b)[0]:
                 skipped.append(index + 1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from smartbert.metrics import METRICS
 from smartbert_runtime.errors import ConfigError
 
 
@@ -13,20 +14,34 @@ def _setting(default: Any, about: str, *, group: str) -> Any:
     return field(default=default, metadata={"help": about, "group": group})
 
 
-_STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimiser", "Model", "Thresholds"
+_STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimiser", "Model", "Choice of epoch and thresholds"
+
+ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "deebert", "pabee", "plain", "truncated")
+PRECISIONS = ("auto", "fp32", "bf16")
+HEAD_QUERIES = ("first", "mean")
+POOLINGS = ("mean", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """The defaults are this project's; the paper's RTE script is named where it differs (Hu et al., IJCAI 2023)."""
+    """The defaults are the recipe "best", this project's own; RECIPES has the paper's."""
 
-    stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, last exit head. Paper: 5.", group=_STAGES)
-    soft_epochs: int = _setting(2, "First stage-1 epochs with soft gates; the rest are hard. Paper: 3.", group=_STAGES)
-    stage2_epochs: int = _setting(3, "Epochs of stage 2: the other exit heads. Paper: 4.", group=_STAGES)
-
-    gate_lambda: float = _setting(
-        0.05, "Reward for skipping, lambda in lambda / G: larger skips more. Paper: 0.04.", group=_LOSS
+    arm: str = _setting(
+        "smartbert",
+        "What to train: smartbert; no-contrast or no-hard, without one of its parts; deebert or pabee, exits without "
+        "gates; plain; truncated, plain on --keep-layers layers.",
+        group=_STAGES,
     )
+    stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, last exit head.", group=_STAGES)
+    soft_epochs: int = _setting(1, "Then stage-1 epochs with soft gates; the rest are hard.", group=_STAGES)
+    plain_epochs: int = _setting(
+        2,
+        "First stage-1 epochs, without gates: the network learns before layers can be skipped.",
+        group=_STAGES,
+    )
+    stage2_epochs: int = _setting(3, "Epochs of stage 2: the other exit heads.", group=_STAGES)
+
+    gate_lambda: float = _setting(0.02, "Reward for skipping, lambda in lambda / G: larger skips more.", group=_LOSS)
     eta1: float = _setting(0.01, "Share of the contrastive loss in stage 1 (0 leaves it out).", group=_LOSS)
     eta2: float = _setting(0.05, "Share of the contrastive loss in stage 2 (0 leaves it out).", group=_LOSS)
     temperature1: float = _setting(0.5, "Temperature of stage 1's contrastive loss.", group=_LOSS)
@@ -35,31 +50,53 @@ class TrainingSettings:
         False, "Count padding in the contrastive losses, as the paper's code does.", group=_LOSS
     )
 
+    target_layers: float = _setting(
+        0.0, "Layers to run on average; a penalty on running more takes the place of lambda / G (0: off).", group=_LOSS
+    )
+    joint_exits: float = _setting(
+        1.0, "Weight in stage 1 of the other exit heads' mean loss (0: they learn in stage 2 alone).", group=_LOSS
+    )
+    distillation: float = _setting(
+        0.5, "Share of the other exit heads' loss that asks them to answer as the last one does.", group=_LOSS
+    )
+    distillation_temperature: float = _setting(2.0, "Temperature of those answers.", group=_LOSS)
     class_weights: str = _setting(
         "none", "none, or balanced: a rare label's errors count more, by 1 / its share of the texts.", group=_LOSS
     )
 
-    learning_rate: float = _setting(5e-5, "Learning rate of the backbone. Paper: 2e-5.", group=_OPTIM)
-    head_learning_rate: float = _setting(
-        2.5e-4, "Learning rate of gates and last exit head. Paper: 2e-5.", group=_OPTIM
-    )
-    stage2_learning_rate: float = _setting(1e-3, "Learning rate of stage 2's exit heads. Paper: 2e-5.", group=_OPTIM)
+    learning_rate: float = _setting(5e-5, "Learning rate of the backbone.", group=_OPTIM)
+    head_learning_rate: float = _setting(2.5e-4, "Learning rate of gates and last exit head.", group=_OPTIM)
+    stage2_learning_rate: float = _setting(1e-3, "Learning rate of stage 2's exit heads.", group=_OPTIM)
     weight_decay: float = _setting(0.01, "Weight decay, on matrices only.", group=_OPTIM)
     adam_epsilon: float = _setting(1e-8, "Epsilon of AdamW.", group=_OPTIM)
     warmup_steps: int = _setting(10, "Steps over which the learning rate rises.", group=_OPTIM)
-    batch_size: int = _setting(32, "Texts a step, on each device. Paper: 16.", group=_OPTIM)
+    batch_size: int = _setting(32, "Texts a step, on each device.", group=_OPTIM)
     gradient_accumulation_steps: int = _setting(1, "Batches summed into one step.", group=_OPTIM)
-    bf16: bool = _setting(False, "Train in bfloat16 mixed precision.", group=_OPTIM)
+    precision: str = _setting(
+        "auto",
+        "fp32; bf16, mixed; auto: bf16 where a GPU has it. A CPU with bf16 instructions gains too.",
+        group=_OPTIM,
+    )
     seed: int = _setting(50, "Seed of weights, order and the validation split.", group=_OPTIM)
 
     max_length: int = _setting(128, "Tokens a text is cut to, in training and later on the device.", group=_MODEL)
     head_width: int = _setting(128, "Width of gates and exit heads.", group=_MODEL)
     gate_heads: int = _setting(2, "Attention heads of a gate.", group=_MODEL)
     exit_heads: int = _setting(4, "Attention heads of an exit head.", group=_MODEL)
+    head_query: str = _setting(
+        "mean", "Who asks in the heads' attention: first, token 0 (paper), or mean, of all tokens.", group=_MODEL
+    )
+    pooling: str = _setting(
+        "mean",
+        "What the plain arms classify: mean, of all tokens, or first, token 0 (Hugging Face's class).",
+        group=_MODEL,
+    )
+    keep_layers: int = _setting(0, "Use only the encoder's first layers (0: all).", group=_MODEL)
     gate_bias: float = _setting(
         -3.0, "Where gates start, as a logit: -3 runs every layer, 0 half of it (paper).", group=_MODEL
     )
 
+    metric: str = _setting("accuracy", "What the best epoch has most of: accuracy, f1 or matthews.", group=_CHOICE)
     validation_fraction: float = _setting(
         0.1, "Share of the training texts kept back to choose epoch and thresholds.", group=_CHOICE
     )
@@ -70,18 +107,28 @@ class TrainingSettings:
     confidence: float = _setting(0.95, "How sure that share must be, judged on the texts kept back.", group=_CHOICE)
 
     def __post_init__(self) -> None:
-        for name in ("eta1", "eta2", "max_disagreement", "skip_threshold"):
+        for name in ("eta1", "eta2", "max_disagreement", "skip_threshold", "distillation"):
             self._require(name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
         for name in ("validation_fraction", "confidence"):
             self._require(name, 0.0 < getattr(self, name) < 1.0, "between 0 and 1")
-        self._require("class_weights", self.class_weights in ("none", "balanced"), "none or balanced")
-        for name in ("temperature1", "temperature2", "adam_epsilon"):
+        for name, known in (
+            ("arm", ARM_NAMES),
+            ("class_weights", ("none", "balanced")),
+            ("head_query", HEAD_QUERIES),
+            ("pooling", POOLINGS),
+            ("precision", PRECISIONS),
+            ("metric", METRICS),
+        ):
+            self._require(name, getattr(self, name) in known, "one of " + ", ".join(known))
+        for name in ("temperature1", "temperature2", "distillation_temperature", "adam_epsilon"):
             self._require(name, getattr(self, name) > 0.0, "above 0")
         for name in (
             "learning_rate",
             "head_learning_rate",
             "stage2_learning_rate",
             "gate_lambda",
+            "target_layers",
+            "joint_exits",
             "weight_decay",
         ):
             self._require(name, getattr(self, name) >= 0.0, "0 or more")
@@ -98,8 +145,11 @@ class TrainingSettings:
                 self._require(item.name, math.isfinite(getattr(self, item.name)), "a number")
         self._require("seed", 0 <= self.seed < 2**32, "0 or more, and below 2^32")
         self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
-        soft = f"from 0 to the {self.stage1_epochs} of --stage1-epochs"
-        self._require("soft_epochs", 0 <= self.soft_epochs <= self.stage1_epochs, soft)
+        self._require("keep_layers", self.keep_layers >= 0, "0 or more")
+        within = f"from 0 to the {self.stage1_epochs} of --stage1-epochs"
+        self._require("plain_epochs", 0 <= self.plain_epochs <= self.stage1_epochs, within)
+        left = self.stage1_epochs - self.plain_epochs
+        self._require("soft_epochs", 0 <= self.soft_epochs <= left, f"{within}, --plain-epochs counted")
         for name in ("gate_heads", "exit_heads"):
             heads = getattr(self, name)
             self._require(
@@ -115,7 +165,7 @@ class TrainingSettings:
 
     def model_settings(self) -> dict[str, Any]:
         """The settings that belong to the model's config."""
-        names = ("head_width", "gate_heads", "exit_heads", "gate_bias", "skip_threshold")
+        names = ("head_width", "gate_heads", "exit_heads", "head_query", "gate_bias", "skip_threshold")
         # transformers 5 keeps `max_length` for text generation and refuses it in a config.
         return {**{name: getattr(self, name) for name in names}, "max_input_length": self.max_length}
 
@@ -123,3 +173,64 @@ class TrainingSettings:
     def help(cls) -> dict[str, tuple[str, str]]:
         """name -> (help text, group) for every setting."""
         return {item.name: (item.metadata["help"], item.metadata["group"]) for item in fields(cls)}
+
+    @classmethod
+    def parse(cls, entry: str) -> tuple[str, Any]:
+        """`learning_rate=1e-4` -> ("learning_rate", 0.0001); ConfigError for what is no setting."""
+        name, _, value = entry.partition("=")
+        kinds = {item.name: str(item.type) for item in fields(cls)}
+        hint = "like learning_rate=1e-4; smartbert-train --help lists them"
+        if name not in kinds or not value:
+            raise ConfigError(f"{entry!r} is no setting", hint=hint)
+        if kinds[name] == "bool":
+            return name, value.lower() in ("1", "true", "yes")
+        try:
+            return name, {"int": int, "float": float, "str": str}[kinds[name]](value)
+        except ValueError as err:
+            raise ConfigError(f"{entry!r}: {name} is of type {kinds[name]}", hint=hint) from err
+
+    @classmethod
+    def from_recipe(cls, recipe: str, **given: Any) -> TrainingSettings:
+        """The recipe's settings, those given in their place; ConfigError for an unknown recipe.
+
+        Another number of stage-1 epochs keeps the recipe's shares of plain and soft ones, rounded down, unless these
+        are given too: 3 in place of best's 4 (2 plain, 1 soft) are 1 plain, 0 soft and 2 hard.
+        """
+        if recipe not in RECIPES:
+            raise ConfigError(f"unknown recipe {recipe!r}", hint="known recipes: " + ", ".join(RECIPES))
+        base = cls(**RECIPES[recipe])
+        epochs = int(given.get("stage1_epochs", base.stage1_epochs))
+        shares = {name: getattr(base, name) * epochs // base.stage1_epochs for name in ("plain_epochs", "soft_epochs")}
+        return replace(base, **{**shares, **given})
+
+
+# "best" is what this project found best (results/), "paper" the RTE script of Hu et al., IJCAI 2023, padding counted
+# in the contrastive losses as in the paper's code, gates starting half open.
+RECIPES: dict[str, dict[str, Any]] = {
+    "best": {},
+    "paper": {
+        "stage1_epochs": 5,
+        "plain_epochs": 0,
+        "soft_epochs": 3,
+        "stage2_epochs": 4,
+        "gate_lambda": 0.04,
+        "target_layers": 0.0,
+        "eta1": 0.01,
+        "eta2": 0.05,
+        "temperature1": 0.5,
+        "temperature2": 0.55,
+        "contrast_padding": True,
+        "joint_exits": 0.0,
+        "distillation": 0.0,
+        "class_weights": "none",
+        "learning_rate": 2e-5,
+        "head_learning_rate": 2e-5,
+        "stage2_learning_rate": 2e-5,
+        "batch_size": 16,
+        "head_width": 128,
+        "gate_heads": 2,
+        "exit_heads": 4,
+        "head_query": "first",
+        "gate_bias": 0.0,
+    },
+}

@@ -12,32 +12,34 @@ from typing import Any
 
 import torch
 import transformers
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from smartbert.arms import ARMS, settings_of
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
-from smartbert.data import Split, TaskData
-from smartbert.evaluation import (
-    CurvePoint,
-    Summary,
-    ThresholdChoice,
-    choose_exit_threshold,
-    curve,
-    summarise,
-)
+from smartbert.classifier import Classifier, backbone_config, saved_model
+from smartbert.curves import Summary, summarise
+from smartbert.data import TaskData
+from smartbert.evaluation import Evaluation, evaluate
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain import PlainClassifier
 from smartbert.progress import Say
+from smartbert.ranks import processes, this_process
+from smartbert.recording import record, tokenize
 from smartbert.settings import TrainingSettings
-from smartbert.stages import record_pass, run_stage
+from smartbert.stages import run_stage
 from smartbert.staging import check_target, staged_folder
+from smartbert.thresholds import ThresholdChoice, choose_exit_threshold
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
-    """What a run did; the two summaries of `dev` differ only in exits: never, and at the chosen threshold."""
+    """What a run did; the two summaries of `dev` differ only in exits: never, and at the chosen threshold.
+
+    dev_evaluation: MAC and the curves of the dev texts. exit_threshold_choice: None for a plain classifier.
+    """
 
     base_model: str
     settings: TrainingSettings
@@ -46,11 +48,11 @@ class TrainingReport:
     labels: tuple[str, ...]
     skip_threshold: float
     exit_threshold: float
-    exit_threshold_choice: ThresholdChoice
+    exit_threshold_choice: ThresholdChoice | None
     validation: Summary
     dev: Summary
     dev_full_depth: Summary
-    dev_curve: tuple[CurvePoint, ...]
+    dev_evaluation: Evaluation
     stage1_log: tuple[dict[str, float], ...]
     stage2_log: tuple[dict[str, float], ...]
 
@@ -66,42 +68,39 @@ def train(
     bar: bool = False,
     say: Say = lambda line: None,
 ) -> TrainingReport:
-    """Train both stages and write the checkpoint folder `output`, whole or not at all.
+    """Train an arm (SmartBERT's two stages by default) and write the checkpoint folder `output`, whole or not at all.
 
     model: hub name or folder of a pretrained encoder.
     resume: go on from the last epoch that an interrupted run left in `OUTPUT.partial`; without it, and without
     `overwrite`, such a run is not thrown away but refused.
-    Raises ConfigError for an encoder or setting that cannot be used, InputError for the output folder.
+    Raises ConfigError for an encoder or setting that cannot be used, InputError for the output folder, TrainingError
+    for a loss that is no number.
     """
     check_target(output, overwrite=overwrite)
-    smart = SmartBertForSequenceClassification.from_backbone(
-        model,
-        seed=settings.seed,
-        id2label=dict(enumerate(data.labels)),
-        label2id={label: number for number, label in enumerate(data.labels)},
-        **settings.model_settings(),
-    )
-    tokenizer = load_tokenizer(model, vocab_size=int(smart.config.backbone_config["vocab_size"]))
+    settings = settings_of(settings)
+    classifier = _fresh_model(model, data, settings)
+    tokenizer = load_tokenizer(model, vocab_size=int(backbone_config(classifier)["vocab_size"]))
     work = output.parent / f"{output.name}.partial"
-    process = PartialState()  # one of several under torchrun: the main one alone writes outside the Trainer
+    process = this_process()  # one of several under torchrun: the main one alone writes outside the Trainer
     if process.is_main_process:
         _check_work(work, _identity(model, data, settings), resume=resume, overwrite=overwrite)
     process.wait_for_everyone()
     splits = {
-        name: _tokenize(split, tokenizer, settings.max_length)
+        name: tokenize(split, tokenizer, settings.max_length)
         for name, split in (("train", data.train), ("validation", data.validation), ("dev", data.dev))
     }
     say(
-        f"{model}: {smart.config.layers} layers; {len(data.train)} texts to train on, "
+        f"{model}: {backbone_config(classifier)['num_hidden_layers']} layers; {len(data.train)} texts to train on, "
         f"{len(data.validation)} to choose with, {len(data.dev)} to report on"
     )
-    stage1_log = run_stage(1, smart, splits, tokenizer, settings, work, bar=bar, say=say)
-    stage2_log = run_stage(2, smart, splits, tokenizer, settings, work, bar=bar, say=say)
-
-    report = _report(model, smart, data, splits, tokenizer, settings, work, (stage1_log, stage2_log), say)
+    logs = tuple(
+        run_stage(stage, classifier, splits, tokenizer, settings, work, bar=bar, say=say)
+        for stage in ((1,) if ARMS[settings.arm].plain else (1, 2))
+    )
+    report = _report(model, classifier, data, splits, tokenizer, settings, logs, say)
     if process.is_main_process:
         with staged_folder(output, overwrite=overwrite) as staging:
-            smart.save_pretrained(staging)
+            saved_model(classifier).save_pretrained(staging)
             tokenizer.save_pretrained(staging)
             (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
             lengths = [len(ids) for ids in splits["dev"]["input_ids"]]
@@ -110,28 +109,56 @@ def train(
     return report
 
 
+def _fresh_model(model: str, data: TaskData, settings: TrainingSettings) -> Classifier:
+    names: dict[str, Any] = {
+        "id2label": dict(enumerate(data.labels)),
+        "label2id": {label: number for number, label in enumerate(data.labels)},
+    }
+    arm = ARMS[settings.arm]
+    if arm.plain:
+        return PlainClassifier.from_backbone(
+            model,
+            pooling=settings.pooling,
+            seed=settings.seed,
+            keep_layers=settings.keep_layers,
+            max_input_length=settings.max_length,
+            **names,
+        )
+    return SmartBertForSequenceClassification.from_backbone(
+        model,
+        seed=settings.seed,
+        keep_layers=settings.keep_layers,
+        gates=arm.gated,
+        **names,
+        **settings.model_settings(),
+    )
+
+
 def _report(
     model: str,
-    smart: SmartBertForSequenceClassification,
+    classifier: Classifier,
     data: TaskData,
     splits: Mapping[str, Dataset],
     tokenizer: PreTrainedTokenizerFast,
     settings: TrainingSettings,
-    work: Path,
-    logs: tuple[tuple[dict[str, float], ...], tuple[dict[str, float], ...]],
+    logs: tuple[tuple[dict[str, float], ...], ...],
     say: Say,
 ) -> TrainingReport:
     """Choose the exit threshold on the validation texts, set it in the model's config, and measure on dev."""
-    recordings = {name: record_pass(smart, splits[name], tokenizer, settings, work) for name in ("validation", "dev")}
-    choice = choose_exit_threshold(
-        recordings["validation"],
-        settings.skip_threshold,
-        max_disagreement=settings.max_disagreement,
-        confidence=settings.confidence,
-    )
-    _say_choice(choice, settings, say)
-    smart.config.exit_threshold = choice.exit_threshold
-    policy = Policy(skip_threshold=settings.skip_threshold, exit_threshold=choice.exit_threshold)
+    policy = Policy(skip_threshold=settings.skip_threshold)
+    validation = record(classifier, splits["validation"], tokenizer, policy)
+    choice = None
+    if isinstance(classifier, SmartBertForSequenceClassification):
+        choice = choose_exit_threshold(
+            validation,
+            settings.skip_threshold,
+            max_disagreement=settings.max_disagreement,
+            confidence=settings.confidence,
+        )
+        _say_choice(choice, settings, say)
+        classifier.config.exit_threshold = choice.exit_threshold
+        policy = replace(policy, exit_threshold=choice.exit_threshold)
+    dev = evaluate(classifier, splits["dev"], tokenizer, data.labels, policy, skip_thresholds=())
     return TrainingReport(
         base_model=Path(model).name if Path(model).exists() else model,
         settings=settings,
@@ -141,12 +168,12 @@ def _report(
         skip_threshold=policy.skip_threshold,
         exit_threshold=policy.exit_threshold,
         exit_threshold_choice=choice,
-        validation=summarise(recordings["validation"], policy, data.labels),
-        dev=summarise(recordings["dev"], policy, data.labels),
-        dev_full_depth=summarise(recordings["dev"], replace(policy, exit_threshold=0.0), data.labels),
-        dev_curve=curve(recordings["dev"], settings.skip_threshold),
+        validation=summarise(validation, policy, data.labels),
+        dev=dev.summary,
+        dev_full_depth=dev.full_depth,
+        dev_evaluation=dev,
         stage1_log=logs[0],
-        stage2_log=logs[1],
+        stage2_log=logs[1] if len(logs) > 1 else (),
     )
 
 
@@ -162,23 +189,32 @@ def _say_choice(choice: ThresholdChoice, settings: TrainingSettings, say: Say) -
 def _identity(model: str, data: TaskData, settings: TrainingSettings) -> dict[str, Any]:
     """What must be the same for a run to be resumed."""
     digest = hashlib.sha256(repr((data.train, data.validation, data.dev)).encode("utf-8", "surrogatepass")).hexdigest()
-    return {"model": model, "labels": list(data.labels), "texts": digest, "settings": asdict(settings)}
+    return {
+        "model": model,
+        "labels": list(data.labels),
+        "texts": digest,
+        "settings": asdict(settings),
+        # Another number of them makes steps of another size, and the epochs done would be counted wrongly.
+        "processes": processes(),
+    }
 
 
 def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Begin a working folder, or, to resume, see that it belongs to the same run."""
     note = work / "run.json"
     if not resume:
-        if work.exists() and not note.exists():
+        if work.exists() and not note.exists() and not _just_begun(work):
             raise InputError(f"{work} is in the way", hint="move it: the run keeps its working files there")
-        if work.exists() and not overwrite:
+        if note.exists() and not overwrite:
             raise InputError(
                 f"{work} holds an interrupted run", hint="--resume goes on with it, --overwrite begins anew"
             )
         try:
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir(parents=True)
-            note.write_text(json.dumps(identity), encoding="utf-8")
+            staged = work / "run.partial"
+            staged.write_text(json.dumps(identity), encoding="utf-8")
+            staged.replace(note)
         except OSError as err:
             raise InputError(f"{work} cannot be written: {err.strerror}", hint="check the path and its rights") from err
         return
@@ -190,13 +226,11 @@ def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool, overwr
         raise InputError(f"{note} is damaged", hint="begin anew with --overwrite") from err
     if begun != json.loads(json.dumps(identity)):
         raise InputError(
-            f"{work} was begun with another model, other texts or other settings",
+            f"{work} was begun with another model, other texts, other settings or another number of processes",
             hint="repeat the first command with --resume added, or start anew without it",
         )
 
 
-def _tokenize(split: Split, tokenizer: PreTrainedTokenizerFast, max_length: int) -> Dataset:
-    pairs = list(split.pairs) if split.pairs is not None else None
-    encoded = tokenizer(list(split.texts), pairs, truncation=True, max_length=max_length)
-    columns = {name: encoded[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded}
-    return Dataset.from_dict({**columns, "labels": list(split.label_ids)})
+def _just_begun(work: Path) -> bool:
+    """Whether the folder is what a run leaves that was killed before it could note what it is."""
+    return work.is_dir() and {file.name for file in work.iterdir()} <= {"run.partial"}

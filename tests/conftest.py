@@ -118,17 +118,17 @@ def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
     )
     model = SmartBertForSequenceClassification(config)
     model.eval()
-    _make_decisive(model)
+    make_decisive(model, make_tokenizer())
     return model
 
 
 @torch.no_grad()
-def _make_decisive(model: SmartBertForSequenceClassification) -> None:
+def make_decisive(model: SmartBertForSequenceClassification, tokenizer: PreTrainedTokenizerFast) -> None:
     """Spread what heads say, and set each gate's bias so that it skips about a third of the sentences."""
-    tokenizer = make_tokenizer()
-    batch = tokenizer(list(SENTENCES), truncation=True, max_length=24, padding=True, return_tensors="pt")
-    x_bsh, mask_b11s = model.embed(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
-    for index in range(LAYERS):
+    length = model.config.max_input_length
+    batch = tokenizer(list(SENTENCES), truncation=True, max_length=length, padding=True, return_tensors="pt")
+    x_bsh, mask_b11s = model.embed(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
+    for index in range(model.config.layers):
         gate, head = cast(SkipGate, model.gates[index]), cast(ExitHead, model.exits[index])
         for weight in (gate.project.weight, head.project.weight, gate.attention.value.weight, head.dense.weight):
             weight.mul_(3.0)

@@ -48,6 +48,10 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             hint="train it with smartbert-train --model " + str(folder),
         )
     model = _load_model(folder)
+    if not model.config.gates:
+        raise ExportError(
+            f"{folder} is a control arm without skipping gates", hint="export a checkpoint of the arm 'smartbert'"
+        )
     tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
     if tokenizer.pad_token_id is None:
         raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")

@@ -12,6 +12,7 @@ from smartbert_runtime.errors import (
     ParityError,
     ProviderError,
     SmartBertError,
+    TrainingError,
 )
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.trace import Trace
@@ -31,4 +32,5 @@ __all__ = [
     "SmartBert",
     "SmartBertError",
     "Trace",
+    "TrainingError",
 ]

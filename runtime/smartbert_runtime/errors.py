@@ -3,6 +3,7 @@
 SmartBertError            caught by the command line: `error: ...`, `hint: ...`, exit code 1
 ├── ConfigError           a setting that cannot be meant
 ├── InputError            a text, a file of texts or a data set that cannot be used
+├── TrainingError         a training run that cannot go on
 ├── ManifestError         a package folder that does not say what it must
 │   └── IntegrityError    a package file that is not the one that was exported
 ├── ProviderError         an execution provider that is not here or does not work
@@ -31,6 +32,10 @@ class ConfigError(SmartBertError):
 
 class InputError(SmartBertError):
     """Texts, files or data sets that cannot be used as they are."""
+
+
+class TrainingError(SmartBertError):
+    """Training came to a point from which it cannot go on; what was saved is kept."""
 
 
 class ManifestError(SmartBertError):

@@ -168,12 +168,21 @@ def _json_rows(text: str, source: str) -> Iterator[_Row]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_without_repeats)
         except ValueError as err:
             raise InputError(f"{source}, line {number}: not JSON ({err})", hint="one JSON object a line") from err
         if not isinstance(value, dict):
             raise InputError(f"{source}, line {number}: not a JSON object", hint='like {"text": "..."}')
         yield _Row(number, {key: field for key, item in value.items() if (field := _scalar(item)) is not None})
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object; ValueError for a key that occurs twice, of which json would silently keep the last."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        repeated = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the column {repeated!r} occurs twice")
+    return fields
 
 
 def _scalar(value: object) -> str | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-import smartbert.cli
+import smartbert.cli.evaluate
+import smartbert.cli.train
 import smartbert_export.cli.bench
 import smartbert_export.cli.export
 import smartbert_export.cli.verify
@@ -21,7 +22,8 @@ def demo() -> None:
 
 
 COMMANDS: dict[str, Callable[[], object]] = {
-    "smartbert-train": smartbert.cli.main,
+    "smartbert-train": smartbert.cli.train.main,
+    "smartbert-evaluate": smartbert.cli.evaluate.main,
     "smartbert-export": smartbert_export.cli.export.main,
     "smartbert-verify": smartbert_export.cli.verify.main,
     "smartbert-infer": smartbert_runtime.cli.infer.main,
@@ -45,7 +47,9 @@ def test_a_call_without_arguments_is_a_usage_error(call: Call, name: str) -> Non
 
 
 OPTIONS = {
-    "smartbert-train": "--model --output --train-file --dev-file --dataset --task --resume --seed --stage1-epochs",
+    "smartbert-train": "--model --output --train-file --dev-file --dataset --task --resume --seed --stage1-epochs "
+    "--recipe --arm",
+    "smartbert-evaluate": "--dev-file --exit-threshold --skip-threshold --batch-size --format --plot",
     "smartbert-export": "--golden-file --no-golden-texts --overwrite",
     "smartbert-verify": "--against --file --part --format",
     "smartbert-infer": "--text --text-pair --file --format --trace --preset --exit-threshold --skip-threshold "

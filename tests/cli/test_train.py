@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from smartbert.cli import main
+from smartbert.cli.train import main
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 from tests.helpers import assert_named_error
@@ -96,8 +96,15 @@ def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files
     ("options", "words"),
     [
         (["--stage1-epochs", "0"], ["stage1_epochs must be 1 or more, not 0", "--stage1-epochs"]),
-        (["--soft-epochs", "9"], ["soft_epochs must be from 0 to the 4 of --stage1-epochs, not 9"]),
-        (["--exit-heads", "3"], ["exit_heads must be a divisor of head_width 128, not 3"]),
+        (
+            ["--stage1-epochs", "4", "--plain-epochs", "1", "--soft-epochs", "4"],
+            ["soft_epochs must be from 0 to the 4 of --stage1-epochs, --plain-epochs counted, not 4", "--soft-epochs"],
+        ),
+        (
+            ["--stage1-epochs", "4", "--soft-epochs", "0", "--plain-epochs", "5"],
+            ["plain_epochs must be from 0 to the 4 of --stage1-epochs, not 5", "--plain-epochs"],
+        ),
+        (["--head-width", "128", "--exit-heads", "3"], ["exit_heads must be a divisor of head_width 128, not 3"]),
         (["--validation-fraction", "1"], ["validation_fraction must be between 0 and 1"]),
         (["--temperature1", "0"], ["temperature1 must be above 0"]),
         (["--max-length", "33"], ["from 2 to 32", "--max-length"]),

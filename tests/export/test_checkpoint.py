@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import shutil
@@ -87,6 +88,17 @@ def test_a_plain_bert_classifier_is_refused_with_the_way_to_train_it(tmp_path: P
     error = refusal(tmp_path / "plain")
     assert "holds a 'bert' model, which has no gates and exit heads" in str(error)
     assert f"smartbert-train --model {tmp_path / 'plain'}" in error.hint
+
+
+def test_a_checkpoint_without_gates_is_refused(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+    # As the control arms deebert and pabee are: there would be no gate to cut out.
+    config = copy.deepcopy(model.config)
+    config.gates = False
+    SmartBertForSequenceClassification(config).save_pretrained(tmp_path / "deebert")
+    error = refusal(tmp_path / "deebert")
+    assert isinstance(error, ExportError)
+    assert "deebert is a control arm without skipping gates" in str(error)
+    assert "'smartbert'" in error.hint
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"text"', ""])

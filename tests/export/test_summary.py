@@ -6,8 +6,10 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from smartbert.evaluation import Summary, ThresholdChoice
+from smartbert.curves import Summary
+from smartbert.evaluation import Evaluation
 from smartbert.settings import TrainingSettings
+from smartbert.thresholds import ThresholdChoice
 from smartbert.training import TrainingReport
 from smartbert_export.summary import summary_text
 from smartbert_runtime.golden import read_golden
@@ -21,11 +23,29 @@ def dev_summary(accuracy: float, layers_run: float) -> Summary:
     return Summary(
         texts=50,
         accuracy=accuracy,
+        f1=0.5,
+        matthews=0.25,
         recall={"calm": 0.75, "loud": 1.0},
         mean_layers_run=layers_run,
         skip_rate=(0.0,) * 4,
         exit_rate=(0.0, 0.5, 0.0, 0.5),
         exit_accuracy=(0.5,) * 4,
+    )
+
+
+def dev_evaluation(summary: Summary, full_depth: Summary) -> Evaluation:
+    return Evaluation(
+        texts=50,
+        mean_tokens=12.5,
+        layers=4,
+        plain_macs=4e6,
+        skip_threshold=0.5,
+        exit_threshold=0.3,
+        summary=summary,
+        macs=3e6,
+        full_depth=full_depth,
+        full_depth_macs=4.1e6,
+        curves={},
     )
 
 
@@ -63,9 +83,12 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
     opened = open_package(package_dir)
     policy = Policy(skip_threshold=0.5, exit_threshold=0.3)
     report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="the recording")
+    dev, full_depth = dev_summary(0.92, 2.25), dev_summary(0.94, 3.5)
     training = TrainingReport(
         base_model="tiny-encoder",
-        settings=TrainingSettings(stage1_epochs=4, stage2_epochs=3, seed=11, max_length=24),
+        settings=TrainingSettings(
+            stage1_epochs=4, plain_epochs=0, soft_epochs=1, stage2_epochs=3, seed=11, max_length=24
+        ),
         versions={},
         texts={"train": 180, "validation": 20, "dev": 50},
         labels=("calm", "loud"),
@@ -73,9 +96,9 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
         exit_threshold=0.3,
         exit_threshold_choice=ThresholdChoice(exit_threshold=0.3, texts=20, changed=0, certain=False),
         validation=dev_summary(0.9, 2.0),
-        dev=dev_summary(0.92, 2.25),
-        dev_full_depth=dev_summary(0.94, 3.5),
-        dev_curve=(),
+        dev=dev,
+        dev_full_depth=full_depth,
+        dev_evaluation=dev_evaluation(dev, full_depth),
         stage1_log=(),
         stage2_log=(),
     )

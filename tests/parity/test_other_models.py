@@ -1,4 +1,4 @@
-"""Parity does not hang on one model: two classes with text pairs, and a model whose gates skip every layer."""
+"""Parity does not hang on one model: text pairs, gates that skip every layer, heads that ask the mean, a RoBERTa."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
@@ -18,7 +19,8 @@ from smartbert_runtime.golden import read_golden
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.verify import require_parity, verify
-from tests.conftest import SENTENCES, make_model, make_tokenizer
+from tests import roberta
+from tests.conftest import SENTENCES, make_decisive, make_model, make_tokenizer
 from tests.parity.plain import plain_answer
 
 PAIRS = tuple(reversed(SENTENCES))
@@ -46,9 +48,25 @@ def skipping_model() -> SmartBertForSequenceClassification:
     return model
 
 
-def export(model: SmartBertForSequenceClassification, rows: list[dict[str, str]], folder: Path) -> Path:
+def mean_model() -> SmartBertForSequenceClassification:
+    """Gates and heads in which the mean of all tokens asks."""
+    torch.manual_seed(7)
+    config: SmartBertConfig = copy.deepcopy(make_model().config)
+    config.head_query = "mean"
+    model = SmartBertForSequenceClassification(config)
+    model.eval()
+    make_decisive(model, make_tokenizer())
+    return model
+
+
+def export(
+    model: SmartBertForSequenceClassification,
+    rows: list[dict[str, str]],
+    folder: Path,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+) -> Path:
     model.save_pretrained(folder / "ckpt")
-    make_tokenizer().save_pretrained(folder / "ckpt")
+    (tokenizer or make_tokenizer()).save_pretrained(folder / "ckpt")
     lines = [json.dumps(row) for row in rows]
     (folder / "ckpt" / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     export_package(folder / "ckpt", folder / "out")
@@ -64,6 +82,17 @@ def pairs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def skipping_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(skipping_model(), [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("skipping"))
+
+
+@pytest.fixture(scope="module")
+def mean_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(mean_model(), [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("mean"))
+
+
+@pytest.fixture(scope="module")
+def roberta_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [{"text": text} for text in SENTENCES]
+    return export(roberta.make_model(), rows, tmp_path_factory.mktemp("roberta"), roberta.make_tokenizer())
 
 
 def test_two_classes_and_pairs_decide_as_pytorch_does(pairs_dir: Path) -> None:
@@ -110,11 +139,47 @@ def test_never_skipping_stands_above_a_gate_that_is_perfectly_sure(skipping_dir:
     assert limited.layers_run == () and limited.exit_layer == 4
 
 
-@pytest.mark.parametrize("package", ["pairs_dir", "skipping_dir"])
-def test_the_recorded_answers_are_replayed(package: str, request: pytest.FixtureRequest) -> None:
+OTHERS = {"mean_dir": (mean_model, make_tokenizer), "roberta_dir": (roberta.make_model, roberta.make_tokenizer)}
+
+
+@pytest.mark.parametrize("package", OTHERS)
+def test_other_heads_and_another_family_decide_as_pytorch_does(package: str, request: pytest.FixtureRequest) -> None:
+    make, tokenizer = OTHERS[package]
+    model, folder = make(), request.getfixturevalue(package)
+    length = model.config.max_input_length
+    encoded = tokenizer()(list(SENTENCES), truncation=True, max_length=length)["input_ids"]
+    assert max(len(ids) for ids in encoded) == length
+    expected = [plain_answer(model, ids, [0] * len(ids)) for ids in encoded]
+    clear = [row for row, answer in enumerate(expected) if answer.margin > 1e-4]
+    assert len(clear) >= 22
+    for batch_size in (1, 24):
+        predictions = SmartBert.load(folder).classify(SENTENCES, batch_size=batch_size)
+        for row in clear:
+            wanted, got = expected[row], predictions[row]
+            assert got.trace.decisions() == (wanted.layers_run, wanted.layers_skipped, wanted.exit_layer)
+            np.testing.assert_allclose(got.trace.logits_c, wanted.logits_c, atol=1e-4)
+    assert len({answer.exit_layer for answer in expected}) > 1
+    assert len({answer.layers_skipped for answer in expected}) > 1
+
+
+def test_a_roberta_package_says_what_it_is_and_pads_with_its_own_token(roberta_dir: Path) -> None:
+    manifest = open_package(roberta_dir).manifest
+    assert (manifest.model.family, manifest.model.layers, manifest.model.max_length) == ("roberta", 3, 28)
+    settings = json.loads((roberta_dir / "tokenizer" / "settings.json").read_text(encoding="utf-8"))
+    assert (settings["pad_id"], settings["type_ids"]) == (1, False)
+    tokens = SmartBert.load(roberta_dir).tokenizer.encode(["Do cats eat bats?", "Down, down, down."])
+    theirs = roberta.make_tokenizer()(["Do cats eat bats?", "Down, down, down."], padding=True)["input_ids"]
+    assert tokens.input_ids_bs.tolist() == theirs
+    assert (tokens.input_ids_bs == 1).any() and not tokens.token_type_ids_bs.any()
+
+
+@pytest.mark.parametrize(
+    ("package", "parts"), [("pairs_dir", 13), ("skipping_dir", 13), ("mean_dir", 13), ("roberta_dir", 10)]
+)
+def test_the_recorded_answers_are_replayed(package: str, parts: int, request: pytest.FixtureRequest) -> None:
     opened = open_package(request.getfixturevalue(package))
     sessions = Sessions(opened, opened.manifest.variant())
     report = require_parity(
         verify(sessions, read_golden(opened), opened.manifest.golden.policy, oracle="the recording")
     )
-    assert len(report.parts) == 13 and [check.decisions.different for check in report.texts] == [(), ()]
+    assert len(report.parts) == parts and [check.decisions.different for check in report.texts] == [(), ()]

@@ -15,6 +15,7 @@ def test_the_tree_is_the_one_drawn_in_the_file() -> None:
     assert tree(errors.SmartBertError) == {
         "ConfigError": {},
         "InputError": {},
+        "TrainingError": {},
         "ManifestError": {"IntegrityError": {}},
         "ProviderError": {},
         "ExportError": {},

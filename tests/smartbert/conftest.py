@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from smartbert.configuration import SmartBertConfig
 from smartbert.data import DataSource, TaskData, load_task
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.settings import TrainingSettings
@@ -18,24 +21,48 @@ from tests.conftest import LABELS, SENTENCES, make_model, make_tokenizer
 
 Batch = dict[str, Tensor]
 
-# High rates, so that a few dozen steps are enough for gates and exits to decide now this way, now that.
+# High rates, so that a few dozen steps are enough for gates and exits to decide now this way, now that. Every field is
+# given: another default changes no test.
 TINY_SETTINGS = TrainingSettings(
+    arm="smartbert",
     stage1_epochs=2,
     soft_epochs=1,
+    plain_epochs=0,
     stage2_epochs=1,
     gate_lambda=0.0,
     eta1=0.1,
     eta2=0.1,
+    temperature1=0.5,
+    temperature2=0.55,
+    contrast_padding=False,
+    target_layers=0.0,
+    joint_exits=0.0,
+    distillation=0.0,
+    distillation_temperature=2.0,
+    class_weights="none",
     learning_rate=2e-3,
     head_learning_rate=1e-2,
     stage2_learning_rate=2e-2,
+    weight_decay=0.01,
+    adam_epsilon=1e-8,
     warmup_steps=0,
     batch_size=4,
+    gradient_accumulation_steps=1,
+    precision="fp32",
+    seed=7,
     max_length=24,
     head_width=16,
+    gate_heads=2,
+    exit_heads=4,
+    head_query="first",
+    pooling="mean",
+    keep_layers=0,
     gate_bias=-0.3,
+    metric="accuracy",
     validation_fraction=0.2,
-    seed=7,
+    skip_threshold=0.5,
+    max_disagreement=0.01,
+    confidence=0.95,
 )
 # Sixty texts to train on, forty to report on: sentences in ones and twos, loud with an exclamation mark.
 _PAIRS = [f"{SENTENCES[number]} {SENTENCES[number + 1]}" for number in range(22)]
@@ -44,6 +71,18 @@ DEV_TEXTS = [
     *(f"Alice said: {text}" for text in SENTENCES),
     *(f"{SENTENCES[number]} {SENTENCES[number + 7]}" for number in range(16)),
 ]
+
+
+def with_config(model: SmartBertForSequenceClassification, **changes: Any) -> SmartBertForSequenceClassification:
+    """The same weights under a config with these `changes`; weights that it has no place for are left out."""
+    config: SmartBertConfig = copy.deepcopy(model.config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    other = SmartBertForSequenceClassification(config)
+    other.eval()
+    names = set(other.state_dict())
+    other.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in names})
+    return other
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ def test_defaults_are_the_papers_head_sizes_and_this_projects_gate_start() -> No
     config = SmartBertConfig()
     assert (config.head_width, config.gate_heads, config.exit_heads) == (128, 2, 4)
     assert (config.gate_bias, config.skip_threshold, config.exit_threshold) == (-3.0, 0.5, 0.0)
-    assert config.max_input_length == 128
+    assert (config.head_query, config.gates, config.max_input_length) == ("first", True, 128)
     assert (config.layers, config.hidden_size) == (12, 768)  # BERT-base
 
 
@@ -37,7 +37,12 @@ def test_a_family_that_is_not_supported_is_named_with_those_that_are() -> None:
     config = SmartBertConfig(backbone_config={**make_encoder_config().to_dict(), "model_type": "distilbert"})
     with pytest.raises(ConfigError, match="'distilbert' encoders are not supported") as caught:
         config.backbone()
-    assert caught.value.hint == "supported model types: bert"
+    assert caught.value.hint == "supported model types: bert, roberta"
+
+
+def test_an_asker_that_is_not_known_is_named_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match="head_query must be first or mean, not 'last'"):
+        SmartBertConfig(backbone_config=make_encoder_config().to_dict(), head_query="last")
 
 
 def test_save_and_load_keep_every_field(tmp_path: Path) -> None:
@@ -47,6 +52,8 @@ def test_save_and_load_keep_every_field(tmp_path: Path) -> None:
         head_width=16,
         gate_heads=4,
         exit_heads=8,
+        head_query="mean",
+        gates=False,
         gate_bias=-1.5,
         skip_threshold=0.25,
         exit_threshold=0.75,
@@ -56,7 +63,8 @@ def test_save_and_load_keep_every_field(tmp_path: Path) -> None:
     )
     config.save_pretrained(tmp_path)
     loaded = SmartBertConfig.from_pretrained(tmp_path)
-    for name in ("head_width", "gate_heads", "exit_heads", "gate_bias", "skip_threshold", "exit_threshold"):
+    names = ("head_width", "gate_heads", "exit_heads", "gate_bias", "skip_threshold", "exit_threshold")
+    for name in (*names, "head_query", "gates"):
         assert getattr(loaded, name) == getattr(config, name), name
     assert loaded.max_input_length == 24
     assert loaded.backbone().to_dict() == make_encoder_config().to_dict()

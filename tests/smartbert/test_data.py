@@ -89,7 +89,7 @@ def test_a_repeated_text_is_never_on_both_sides(tmp_path: Path) -> None:
     # Each text three times, once with another label: a third of 12 different texts is 4, so 12 rows.
     rows = [(f"text {number}", label) for label in ("a", "b", "a") for number in range(12)]
     for seed in range(5):
-        data = _load(_files(tmp_path, rows, [("x", "a")]), fraction=1 / 3, seed=seed)
+        data = _load(_files(tmp_path, rows, [("x", "a"), ("y", "b")]), fraction=1 / 3, seed=seed)
         assert not set(data.train.texts) & set(data.validation.texts)
         assert (len(data.train), len(data.validation)) == (24, 12)
 
@@ -148,6 +148,12 @@ def test_a_dev_label_unseen_in_training_is_named_with_its_line(tmp_path: Path) -
     assert caught.value.hint == "labels in training: calm, loud, odd"
 
 
+def test_a_class_without_dev_texts_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"dev\.tsv: no text has the label 'loud', which occurs in training") as caught:
+        _load(_files(tmp_path, TRAIN, [row for row in DEV if row[1] != "loud"]))
+    assert "dev texts of every class" in caught.value.hint
+
+
 def test_one_class_is_refused(tmp_path: Path) -> None:
     source = _files(tmp_path, [("a", "calm"), ("b", "calm")], [("c", "calm")])
     with pytest.raises(InputError, match=r"train\.tsv: all texts have one label, 'calm'") as caught:
@@ -166,7 +172,7 @@ def test_a_validation_split_that_takes_a_whole_class_is_refused(tmp_path: Path) 
     # One different text a class: whichever is kept back, training is left with one class.
     rows = [("only text of a", "a"), ("only text of b", "b")] * 5
     with pytest.raises(InputError, match="too few texts to keep 50% back"):
-        _load(_files(tmp_path, rows, rows[:1]), fraction=0.5)
+        _load(_files(tmp_path, rows, rows[:2]), fraction=0.5)
 
 
 @pytest.mark.parametrize(

@@ -83,23 +83,29 @@ def test_a_parquet_file_keeps_its_declared_label_names_too(folder: Path) -> None
 
 def test_a_label_declared_but_not_used_stays_a_label(folder: Path) -> None:
     _parquet(folder / "train.parquet", LABELS, ["no", "yes", "maybe"])
-    _parquet(folder / "validation.parquet", [2], ["no", "yes", "maybe"])
+    _parquet(folder / "validation.parquet", [2, 0, 1], ["no", "yes", "maybe"])
     data = _load(folder)
     assert data.labels == ("no", "yes", "maybe")
-    assert data.dev.label_ids == (2,)
+    assert data.dev.label_ids == (2, 0, 1)
+
+
+def test_a_label_declared_but_not_trained_on_needs_no_dev_text(folder: Path) -> None:
+    _parquet(folder / "train.parquet", LABELS, ["no", "yes", "maybe"])
+    _parquet(folder / "validation.parquet", [1, 0], ["no", "yes", "maybe"])
+    assert _load(folder).dev.label_ids == (1, 0)
 
 
 def test_the_split_that_is_named_is_reported_on(folder: Path) -> None:
-    for split, labels in (("train", LABELS), ("validation", [0]), ("test", [1, 1])):
+    for split, labels in (("train", LABELS), ("validation", [0, 1]), ("test", [1, 1, 0])):
         _csv(folder / f"{split}.csv", labels)
-    assert len(_load(folder).dev) == 1
-    assert len(_load(folder, dev_split="test").dev) == 2
+    assert _load(folder).dev.label_ids == (0, 1)
+    assert _load(folder, dev_split="test").dev.label_ids == (1, 1, 0)
 
 
 def test_test_is_reported_on_when_there_is_no_validation(folder: Path) -> None:
     _csv(folder / "train.csv", LABELS)
-    _csv(folder / "test.csv", [1, 1])
-    assert _load(folder).dev.label_ids == (1, 1)
+    _csv(folder / "test.csv", [1, 1, 0])
+    assert _load(folder).dev.label_ids == (1, 1, 0)
 
 
 def test_a_split_that_is_not_there_is_named_with_those_that_are(folder: Path) -> None:

@@ -1,137 +1,235 @@
-"""evaluation.py on three recorded texts with three layers and two classes, every decision worked out by hand."""
+"""evaluation.py on the tiny model: every figure and curve against the reference implementation, text by text."""
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 
-from smartbert.evaluation import THRESHOLDS, Recording, choose_exit_threshold, curve, summarise
+from smartbert.curves import CurvePoint
+from smartbert.data import Split
+from smartbert.evaluation import Evaluation, evaluate
+from smartbert.macs import MacCounter, plain_macs
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain import PlainClassifier
+from smartbert.recording import token_counts, tokenize
+from smartbert.reference import trace_one
 from smartbert_runtime.policy import Policy
+from smartbert_runtime.trace import Trace
+from tests.conftest import LABELS, LAYERS, SENTENCES, make_tokenizer
+from tests.smartbert.conftest import with_config
 
-RUN, SKIP = -2.0, 2.0  # skip logits either side of threshold 0.5
-# Logits of a two-class head, and its normalised entropy:
-SURE_0, SURE_1 = (10.0, -10.0), (-10.0, 10.0)  # 0.00
-LIKELY_1 = (0.0, math.log(9.0))  # p 0.9: (0.9 ln 1/0.9 + 0.1 ln 1/0.1) / ln 2 = 0.469
-TOSS_1 = (0.0, math.log(1.5))  # p 0.6: 0.971
-
-# text, label: layer 1              layer 2                    layer 3
-#    A, 0      run, sure 0          skip (but A is gone)       run, sure 0
-#    B, 1      skip, sure 0         run, likely 1 (0.469)      run, sure 0
-#    C, 0      run, toss-up 1       skip, sure 1               skip, sure 0 (the last head, asked in any case)
-RECORDING = Recording(
-    skip_logits_rl=np.array([[RUN, SKIP, RUN], [SKIP, RUN, RUN], [RUN, SKIP, SKIP]], dtype=np.float32),
-    logits_rlc=np.array(
-        [[SURE_0, SURE_0, SURE_0], [SURE_0, LIKELY_1, SURE_0], [TOSS_1, SURE_1, SURE_0]], dtype=np.float32
-    ),
-    label_ids_r=np.array([0, 1, 0]),
-)
+TEXTS = len(SENTENCES)
+LABEL_IDS = tuple(row % 3 for row in range(TEXTS))
+POLICY = Policy(skip_threshold=0.5, exit_threshold=0.5)
+SKIP_THRESHOLDS = (0.2, 0.7)
 
 
-def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
-    # At 0.5: A exits at 1 (right), B at 2 (right), C runs 1, skips 2 and 3, and is answered by head 3 (right).
-    summary = summarise(RECORDING, Policy(exit_threshold=0.5), ("no", "yes"))
-    assert summary.texts == 3
-    assert summary.accuracy == 1.0
-    assert summary.recall == {"no": 1.0, "yes": 1.0}
-    assert summary.mean_layers_run == pytest.approx((1 + 1 + 1) / 3)
-    assert summary.skip_rate == pytest.approx((1 / 3, 1 / 3, 1 / 3))  # B; C, not A, which has left; C
-    assert summary.exit_rate == pytest.approx((1 / 3, 1 / 3, 1 / 3))
-    # Each head alone, whoever asks it: head 1 right for A; head 2 for A and B; head 3 for A and C.
-    assert summary.exit_accuracy == pytest.approx((1 / 3, 2 / 3, 2 / 3))
+@pytest.fixture(scope="module")
+def split() -> Dataset:
+    """SENTENCES, tokenized; the labels are right for about a third of the answers."""
+    return tokenize(Split(texts=SENTENCES, pairs=None, label_ids=LABEL_IDS), make_tokenizer(), 24)
 
 
-def test_summary_at_full_depth_equals_the_hand_count() -> None:
-    # Exits never: A runs 1 and 3, B runs 2 and 3 and head 3 gets it wrong, C runs 1.
-    summary = summarise(RECORDING, Policy(exit_threshold=0.0), ("no", "yes"))
-    assert summary.accuracy == pytest.approx(2 / 3)
-    assert summary.recall == {"no": 1.0, "yes": 0.0}
-    assert summary.mean_layers_run == pytest.approx((2 + 2 + 1) / 3)
-    assert summary.skip_rate == pytest.approx((1 / 3, 2 / 3, 1 / 3))
-    assert summary.exit_rate == (0.0, 0.0, 1.0)
+@pytest.fixture(scope="module")
+def report(model: SmartBertForSequenceClassification, split: Dataset) -> Evaluation:
+    return evaluate(model, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS, batch_size=5)
 
 
-def test_a_label_without_texts_has_no_recall() -> None:
-    only_no = Recording(
-        skip_logits_rl=RECORDING.skip_logits_rl[:1],
-        logits_rlc=RECORDING.logits_rlc[:1],
-        label_ids_r=RECORDING.label_ids_r[:1],
+def _traces(model: SmartBertForSequenceClassification, split: Dataset, policy: Policy) -> list[Trace]:
+    """Each text alone, by the inference rule written out; no decision so near that a batch could turn it."""
+    traces = [trace_one(model, ids, [0] * len(ids), policy) for ids in split["input_ids"]]
+    for trace in traces:
+        assert trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) > 1e-5
+    return traces
+
+
+def _accuracy(traces: list[Trace]) -> float:
+    return float(np.mean([trace.logits_c.argmax() == label for trace, label in zip(traces, LABEL_IDS, strict=True)]))
+
+
+def _layers_run(traces: list[Trace]) -> float:
+    return float(np.mean([len(trace.layers_run) for trace in traces]))
+
+
+def _macs(
+    model: SmartBertForSequenceClassification,
+    split: Dataset,
+    traces: list[Trace],
+    *,
+    gates: bool = True,
+    exits: bool = True,
+) -> float:
+    """The mean over texts of what each trace met: layers run, gates asked before them, heads asked after them."""
+    counter, costs = MacCounter(config=model.config), []
+    for ids, trace in zip(split["input_ids"], traces, strict=True):
+        tokens = np.array([len(ids)])
+        early = [layer for layer in trace.layers_run if layer < LAYERS] if exits else []
+        heads = len(early) + (trace.exit_layer == LAYERS)  # the last one answers whoever comes to it
+        asked = len(trace.layers_run) + len(trace.layers_skipped) if gates else 0
+        cost = len(trace.layers_run) * counter.layer(tokens) + asked * counter.gate(tokens)
+        costs.append(int((cost + heads * counter.exit(tokens))[0]))
+    return float(np.mean(costs))
+
+
+def _shown(point: CurvePoint) -> tuple[float, float, float]:
+    return point.accuracy, point.mean_layers_run, point.macs
+
+
+def test_the_figures_are_those_of_the_inference_rule(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    traces = _traces(model, split, POLICY)
+    assert (report.texts, report.layers, report.skip_threshold, report.exit_threshold) == (TEXTS, LAYERS, 0.5, 0.5)
+    assert report.summary.accuracy == pytest.approx(_accuracy(traces))
+    assert report.summary.mean_layers_run == pytest.approx(_layers_run(traces))
+    assert report.macs == pytest.approx(_macs(model, split, traces))
+    exits = [sum(trace.exit_layer == layer for trace in traces) / TEXTS for layer in range(1, LAYERS + 1)]
+    assert report.summary.exit_rate == pytest.approx(exits)
+    skips = [sum(layer in trace.layers_skipped for trace in traces) / TEXTS for layer in range(1, LAYERS + 1)]
+    assert report.summary.skip_rate == pytest.approx(skips)
+    assert sum(rate > 0.0 for rate in exits) == 3 and min(skips) > 0.0  # the tiny model decides now this way, now that
+
+
+def test_full_depth_takes_no_exit_and_pays_for_no_early_head(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    traces = _traces(model, split, Policy(skip_threshold=0.5, no_exit=True))
+    assert report.full_depth.accuracy == pytest.approx(_accuracy(traces))
+    assert report.full_depth.mean_layers_run == pytest.approx(_layers_run(traces))
+    assert report.full_depth.exit_rate == (0.0, 0.0, 0.0, 1.0)
+    assert report.full_depth_macs == pytest.approx(_macs(model, split, traces, exits=False))
+
+
+def test_the_cost_to_compare_with_is_a_mean_pooled_plain_classifiers(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    tokens_r = token_counts(split)
+    assert tokens_r.tolist() == [sum(mask) for mask in split["attention_mask"]]
+    assert tokens_r.max() == 24 and tokens_r.min() < 10
+    assert report.mean_tokens == pytest.approx(tokens_r.mean())
+    assert report.plain_macs == pytest.approx(plain_macs(model.config.backbone_config, 3, tokens_r).mean())
+
+
+def test_the_curve_with_both_on_follows_the_inference_rule(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    points = {point.value: point for point in report.curves["both"]}
+    for threshold in (0.0, 0.1, 0.5012, 1.0):
+        traces = _traces(model, split, Policy(skip_threshold=0.5, exit_threshold=threshold))
+        expected = _accuracy(traces), _layers_run(traces), _macs(model, split, traces)
+        assert _shown(points[threshold]) == pytest.approx(expected), threshold
+
+
+def test_the_curve_with_gates_off_asks_none_and_skips_nothing(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    points = {point.value: point for point in report.curves["gates off"]}
+    for threshold in (0.0, 0.1, 0.5012, 1.0):
+        traces = _traces(model, split, Policy(no_skip=True, exit_threshold=threshold))
+        expected = _accuracy(traces), _layers_run(traces), _macs(model, split, traces, gates=False)
+        assert _shown(points[threshold]) == pytest.approx(expected), threshold
+    assert points[0.0].mean_layers_run == LAYERS
+
+
+def test_the_curve_with_exits_off_runs_anew_for_every_skip_threshold(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    points = report.curves["exits off"]
+    assert tuple(point.value for point in points) == SKIP_THRESHOLDS
+    for point in points:
+        traces = _traces(model, split, Policy(skip_threshold=point.value, no_exit=True))
+        expected = _accuracy(traces), _layers_run(traces), _macs(model, split, traces, exits=False)
+        assert _shown(point) == pytest.approx(expected), point.value
+    assert points[0].mean_layers_run < report.full_depth.mean_layers_run < points[1].mean_layers_run
+
+
+@torch.no_grad()
+def test_the_patience_curve_is_pabees_rule_with_gates_off(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    exits: dict[int, list[int]] = {patience: [] for patience in (1, 2, 3, 4)}
+    for ids in split["input_ids"]:
+        answers = model.full_pass(torch.tensor([ids]), no_skip=True).logits_blc[0].argmax(-1).tolist()
+        for patience, layers in exits.items():
+            # The first layer whose answer and the `patience` before it are all one.
+            rows = [answers[max(0, end - patience - 1) : end] for end in range(1, LAYERS + 1)]
+            stops = [len(row) == patience + 1 and len(set(row)) == 1 for row in rows]
+            layers.append(stops.index(True) + 1 if True in stops else LAYERS)
+    points = report.curves["patience"]
+    assert [point.value for point in points] == [4, 3, 2, 1]
+    found = [point.mean_layers_run for point in points]
+    assert found == pytest.approx([np.mean(exits[patience]) for patience in (4, 3, 2, 1)])
+    assert found[3] < LAYERS - 0.25  # patience 1 ends early for some
+
+
+def test_progress_is_told_of_every_text_of_every_pass(
+    model: SmartBertForSequenceClassification, split: Dataset
+) -> None:
+    ticks: list[int] = []
+    evaluate(
+        model,
+        split,
+        make_tokenizer(),
+        LABELS,
+        POLICY,
+        skip_thresholds=SKIP_THRESHOLDS,
+        batch_size=7,
+        tick=ticks.append,
     )
-    assert summarise(only_no, Policy(), ("no", "yes")).recall == {"no": 1.0}
+    assert sum(ticks) == (2 + len(SKIP_THRESHOLDS)) * TEXTS
+    assert max(ticks) == 7
 
 
-def test_the_skip_threshold_decides_who_skips() -> None:
-    # sigmoid(2) = 0.88: at 0.9 nobody skips, so C meets head 2, sure of the wrong class.
-    summary = summarise(RECORDING, Policy(skip_threshold=0.9, exit_threshold=0.5), ("no", "yes"))
-    assert summary.skip_rate == (0.0, 0.0, 0.0)
-    assert summary.exit_rate == pytest.approx((2 / 3, 1 / 3, 0.0))  # A and B at 1, C at 2
-    assert summary.accuracy == pytest.approx(1 / 3)
-    assert summary.mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
+def test_without_skip_thresholds_there_is_no_curve_with_exits_off(
+    model: SmartBertForSequenceClassification, split: Dataset
+) -> None:
+    found = evaluate(model, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=())
+    assert list(found.curves) == ["both", "gates off", "patience"]
 
 
-def test_curve_has_a_point_every_hundredth_and_turns_where_the_entropies_lie() -> None:
-    points = curve(RECORDING, 0.5)
-    assert [point.exit_threshold for point in points] == [round(step / 100, 2) for step in range(101)]
-    shown = {point.exit_threshold: (point.accuracy, point.mean_layers_run) for point in points}
-    assert shown[0.0] == pytest.approx((2 / 3, 5 / 3))  # nobody exits
-    assert shown[0.01] == pytest.approx((2 / 3, 4 / 3))  # A exits at 1
-    assert shown[0.46] == pytest.approx((2 / 3, 4 / 3))
-    assert shown[0.47] == pytest.approx((1.0, 3 / 3))  # B, entropy 0.469, exits at 2 in time
-    assert shown[0.97] == pytest.approx((1.0, 3 / 3))
-    assert shown[0.98] == pytest.approx((2 / 3, 3 / 3))  # C, entropy 0.971, exits at 1 with the wrong answer
-    assert shown[1.0] == shown[0.98]
-    assert len(points) == len(THRESHOLDS) == 101
+def test_the_batch_size_changes_no_figure(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    alone = evaluate(model, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS, batch_size=1)
+    assert alone.summary == report.summary and alone.full_depth == report.full_depth
+    assert (alone.macs, alone.curves["exits off"]) == (report.macs, report.curves["exits off"])
 
 
-def _changing(count: int, of: int) -> Recording:
-    """`of` texts of two layers, all sure of class 0 at layer 1; for `count` of them the last head says class 1.
+def test_a_model_without_gates_has_curves_over_exits_only(
+    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
+) -> None:
+    ungated = with_config(model, gates=False)
+    found = evaluate(ungated, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS)
+    assert list(found.curves) == ["gates off", "patience"]
+    assert found.curves == {name: report.curves[name] for name in found.curves}  # as if its gates were not asked
+    assert found.summary.skip_rate == (0.0,) * LAYERS
+    assert found.full_depth.mean_layers_run == LAYERS
+    last = MacCounter(config=ungated.config).exit(token_counts(split)).mean()
+    layers = LAYERS * MacCounter(config=ungated.config).layer(token_counts(split)).mean()
+    assert found.full_depth_macs == pytest.approx(layers + last)
 
-    Entropy 0.00 at layer 1: every threshold from 0.01 on changes exactly `count` answers.
-    """
-    last = [SURE_1] * count + [SURE_0] * (of - count)
-    return Recording(
-        skip_logits_rl=np.full((of, 2), RUN, dtype=np.float32),
-        logits_rlc=np.array([[SURE_0, answer] for answer in last], dtype=np.float32),
-        label_ids_r=np.zeros(of, dtype=np.int64),
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_a_plain_classifier_has_one_answer_one_cost_and_no_curve(
+    encoder_dir: Path, split: Dataset, pooling: str
+) -> None:
+    plain = PlainClassifier.from_backbone(
+        str(encoder_dir), pooling=pooling, seed=2, max_input_length=24, id2label=dict(enumerate(LABELS))
     )
-
-
-@pytest.mark.parametrize(
-    ("changed", "texts", "threshold"),
-    # P(Binomial(505, 0.01) <= 1) = 0.99^505 (1 + 505 / 99) = 0.0381, and 0.1193 for <= 2.
-    # P(Binomial(299, 0.01) <= 0) = 0.99^299 = 0.0495; the other way round 0.99^298 = 0.0500 is just above 5 %.
-    [(1, 505, 1.0), (2, 505, 0.0), (0, 299, 1.0), (1, 299, 0.0)],
-)
-def test_a_threshold_is_taken_only_when_the_texts_vouch_for_it(changed: int, texts: int, threshold: float) -> None:
-    choice = choose_exit_threshold(_changing(changed, texts), 0.5, max_disagreement=0.01, confidence=0.95)
-    assert choice.certain
-    assert choice.exit_threshold == threshold
-    assert (choice.changed, choice.texts) == (changed if threshold else 0, texts)
-
-
-def test_too_few_texts_take_the_largest_threshold_that_changes_nothing() -> None:
-    # 0.99^298 = 0.05003 > 0.05: not even "no answer changed" is enough.
-    choice = choose_exit_threshold(_changing(0, 298), 0.5, max_disagreement=0.01, confidence=0.95)
-    assert (choice.exit_threshold, choice.changed, choice.certain) == (1.0, 0, False)
-    choice = choose_exit_threshold(_changing(1, 298), 0.5, max_disagreement=0.01, confidence=0.95)
-    assert (choice.exit_threshold, choice.changed, choice.certain) == (0.0, 0, False)
-
-
-def test_the_choice_stops_below_the_first_changed_answer() -> None:
-    # RECORDING: full depth says 0, 0, 0; from 0.47 on B's answer becomes 1. Three texts vouch for nothing.
-    choice = choose_exit_threshold(RECORDING, 0.5, max_disagreement=0.01, confidence=0.95)
-    assert (choice.exit_threshold, choice.changed, choice.certain) == (0.46, 0, False)
-
-
-def test_the_choice_is_about_changed_answers_and_not_about_accuracy() -> None:
-    # The exit at 0.47 makes accuracy better (2/3 -> 1), and still counts as a change.
-    better = curve(RECORDING, 0.5)[47].accuracy
-    assert better == 1.0
-    choice = choose_exit_threshold(RECORDING, 0.5, max_disagreement=0.0, confidence=0.95)
-    assert choice.exit_threshold == 0.46
-
-
-def test_any_disagreement_allowed_takes_the_last_threshold() -> None:
-    choice = choose_exit_threshold(_changing(50, 60), 0.5, max_disagreement=1.0, confidence=0.95)
-    assert (choice.exit_threshold, choice.changed) == (1.0, 50)
+    ticks: list[int] = []
+    found = evaluate(plain, split, make_tokenizer(), LABELS, Policy(exit_threshold=1.0), tick=ticks.append)
+    assert sum(ticks) == TEXTS and found.curves == {}
+    assert found.summary == found.full_depth
+    assert found.summary.mean_layers_run == LAYERS
+    assert found.summary.exit_accuracy == (None, None, None, found.summary.accuracy)
+    with torch.no_grad():
+        answers = [
+            int(plain.logits(torch.tensor([ids]), torch.ones(1, len(ids)), None).argmax()) for ids in split["input_ids"]
+        ]
+    assert found.summary.accuracy == pytest.approx(np.mean(np.array(answers) == np.array(LABEL_IDS)))
+    expected = plain_macs(plain.backbone_config, 3, token_counts(split), pooling=pooling).mean()
+    assert found.macs == found.full_depth_macs == pytest.approx(expected)

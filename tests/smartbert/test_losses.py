@@ -6,9 +6,16 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from smartbert.losses import cross_layer_contrast, gate_penalty, hard_weight
+from smartbert.losses import (
+    classification_loss,
+    cross_layer_contrast,
+    distillation_loss,
+    gate_penalty,
+    hard_weight,
+    target_penalty,
+)
 
 # One sequence of two tokens, unit vectors of width 2, temperature 0.5:
 #   this . next / 0.5 = [[1.0, 0.6], [0.0, 0.8]] / 0.5 = [[2.0, 1.2], [0.0, 1.6]]     (row: token, column: token one on)
@@ -57,6 +64,93 @@ def test_gate_penalty_divides_by_the_sum_of_batch_means() -> None:
 
 def test_gate_penalty_stays_finite_when_nothing_is_skipped() -> None:
     assert gate_penalty(torch.zeros(2, 3), 0.05).item() == pytest.approx(0.05 / 1e-6)
+
+
+def test_target_penalty_is_the_square_of_what_runs_beyond_the_target() -> None:
+    # Run: 4 - 1 = 3 and 4 - 0.5 = 3.5 layers, 3.25 on average; target 2: (1.625 - 1)^2 = 0.390625.
+    # Each gate of 2 rows moves the mean by -1/2: gradient 2 x 0.625 / 2 x (-1/2) = -0.3125 everywhere.
+    soft_bl = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, 0.0, 0.0]], requires_grad=True)
+    penalty = target_penalty(soft_bl, 2.0)
+    assert penalty.item() == pytest.approx(0.390625)
+    penalty.backward()
+    assert soft_bl.grad is not None
+    assert soft_bl.grad.flatten().tolist() == pytest.approx([-0.3125] * 8)
+    assert target_penalty(soft_bl, 2.0, strength=3.0).item() == pytest.approx(3 * 0.390625)
+
+
+def test_target_penalty_stops_pushing_at_the_target() -> None:
+    for target in (3.25, 3.5, 12.0):
+        soft_bl = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, 0.0, 0.0]], requires_grad=True)
+        penalty = target_penalty(soft_bl, target)
+        penalty.backward()
+        assert soft_bl.grad is not None
+        assert penalty.item() == 0.0 and soft_bl.grad.abs().sum().item() == 0.0
+
+
+def test_target_penalty_is_about_the_mean_and_not_about_each_text() -> None:
+    # One text runs all 4 layers, the other none: 2 on average, as was asked for.
+    assert target_penalty(torch.tensor([[0.0] * 4, [1.0] * 4]), 2.0).item() == 0.0
+
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -0.2], [-1.0, 1.5, 1.0], [0.4, 0.1, 3.0]])
+
+
+@pytest.mark.parametrize("weights", [None, (0.5, 2.0, 4.0), (1.0, 0.0, 3.0)])
+def test_classification_loss_and_its_gradient_are_torchs_weighted_cross_entropy(
+    weights: tuple[float, ...] | None,
+) -> None:
+    weights_c = None if weights is None else torch.tensor(weights)
+    labels_b = torch.tensor([0, 2, 1, 2])
+    ours_bc, theirs_bc = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    ours = classification_loss(ours_bc, labels_b, weights_c)
+    theirs = nn.functional.cross_entropy(theirs_bc, labels_b, weight=weights_c)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    ours.backward()
+    theirs.backward()
+    assert ours_bc.grad is not None and theirs_bc.grad is not None
+    assert torch.allclose(ours_bc.grad, theirs_bc.grad, rtol=1e-5, atol=1e-8)
+
+
+def test_a_batch_of_labels_that_weigh_nothing_loses_nothing_and_is_a_number() -> None:
+    # torch's own mean is 0 / 0 here.
+    logits_bc = LOGITS.clone().requires_grad_()
+    loss = classification_loss(logits_bc, torch.tensor([1, 1, 1, 1]), torch.tensor([1.0, 0.0, 3.0]))
+    loss.backward()
+    assert logits_bc.grad is not None
+    assert loss.item() == 0.0 and logits_bc.grad.abs().sum().item() == 0.0
+
+
+def test_distillation_loss_equals_the_hand_computed_example() -> None:
+    # Teacher (1/2, 1/2), student (1/4, 3/4): KL = (ln 2 + ln 2/3) / 2 = ln(4/3) / 2. A second text that agrees: half.
+    student_bc = torch.tensor([[0.0, math.log(3.0)], [1.0, 2.0]])
+    teacher_bc = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    expected = math.log(4 / 3) / 2 / 2
+    assert distillation_loss(student_bc, teacher_bc, 1.0).item() == pytest.approx(expected, rel=1e-5)
+    # Twice the logits at temperature 2 soften to the same answers; the square of the temperature is multiplied in.
+    assert distillation_loss(2 * student_bc, 2 * teacher_bc, 2.0).item() == pytest.approx(4 * expected, rel=1e-5)
+
+
+def test_distillation_loss_asks_for_the_teachers_answer_and_not_the_other_way_round() -> None:
+    # KL(teacher || student), where the reverse would be (ln 1/2) / 4 + 3 (ln 3/2) / 4 = 0.1308, not 0.1438.
+    student_bc, teacher_bc = torch.tensor([[0.0, math.log(3.0)]]), torch.zeros(1, 2)
+    assert distillation_loss(student_bc, teacher_bc, 1.0).item() == pytest.approx(0.1438, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation_loss_is_zero_for_equal_answers(temperature: float) -> None:
+    # A constant added to all logits of a text changes no answer.
+    assert distillation_loss(LOGITS, LOGITS.clone(), temperature).item() == pytest.approx(0.0, abs=1e-6)
+    assert distillation_loss(LOGITS, LOGITS + 3.0, temperature).item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_distillation_moves_the_student_towards_the_teacher_who_gets_no_gradient() -> None:
+    student_bc = torch.tensor([[0.0, math.log(3.0)]], requires_grad=True)
+    teacher_bc = torch.zeros(1, 2, requires_grad=True)
+    distillation_loss(student_bc, teacher_bc, 1.0).backward()
+    assert teacher_bc.grad is None
+    assert student_bc.grad is not None
+    # Student's minus teacher's probabilities: 1/4 - 1/2 and 3/4 - 1/2; a step down raises the first answer.
+    assert student_bc.grad[0].tolist() == pytest.approx([-0.25, 0.25], abs=1e-6)
 
 
 def test_contrast_in_both_forms_equals_the_hand_computed_example() -> None:

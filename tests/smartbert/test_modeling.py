@@ -16,7 +16,8 @@ from smartbert.modeling import (
     MASKED,
     ContrastHead,
     ExitHead,
-    FirstTokenAttention,
+    FullPass,
+    PoolingAttention,
     SkipGate,
     SmartBertForSequenceClassification,
 )
@@ -25,8 +26,7 @@ from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, LAYERS, SENTENCES, make_encoder_config
-
-Batch = dict[str, Tensor]
+from tests.smartbert.conftest import Batch, with_config
 
 
 def _mask(valid_bs: Tensor) -> Tensor:
@@ -37,20 +37,33 @@ def _inputs(batch: Batch) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
+def _full_pass(
+    model: SmartBertForSequenceClassification, inputs: dict[str, Tensor], *, no_skip: bool = False
+) -> FullPass:
+    return model.full_pass(inputs["input_ids"], inputs["attention_mask"], inputs["token_type_ids"], no_skip=no_skip)
+
+
 def _count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _full_attention(ours: PoolingAttention) -> nn.MultiheadAttention:
+    """torch's own attention with the weights of ours."""
+    width = ours.query.weight.shape[0]
+    full = nn.MultiheadAttention(width, ours.heads, batch_first=True)
+    parts = (ours.query, ours.key, ours.value)
+    full.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
+    full.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
+    full.out_proj.weight.copy_(torch.eye(width))  # ours has no output projection
+    full.out_proj.bias.zero_()
+    return full
 
 
 @torch.no_grad()
 def test_first_token_attention_equals_full_attention_at_token_0() -> None:
     torch.manual_seed(3)
-    ours = FirstTokenAttention(16, 4)
-    full = nn.MultiheadAttention(16, 4, batch_first=True)
-    parts = (ours.query, ours.key, ours.value)
-    full.in_proj_weight.copy_(torch.cat([part.weight for part in parts]))
-    full.in_proj_bias.copy_(torch.cat([part.bias for part in parts]))
-    full.out_proj.weight.copy_(torch.eye(16))  # ours has no output projection
-    full.out_proj.bias.zero_()
+    ours = PoolingAttention(16, 4, "first")
+    full = _full_attention(ours)
     t_bsw = torch.randn(3, 7, 16)
     valid_bs = torch.arange(7)[None, :] < torch.tensor([7, 4, 1])[:, None]
     expected_bsw, _ = full(t_bsw, t_bsw, t_bsw, key_padding_mask=~valid_bs)
@@ -60,7 +73,7 @@ def test_first_token_attention_equals_full_attention_at_token_0() -> None:
 @torch.no_grad()
 def test_first_token_attention_equals_a_hand_computed_example() -> None:
     # Width 1, one head, query = key = value = the input: t = (1, 2, 3) gives scores 1, 2, 3 for token 0.
-    attention = FirstTokenAttention(1, 1)
+    attention = PoolingAttention(1, 1, "first")
     for part in (attention.query, attention.key, attention.value):
         part.weight.fill_(1.0)
         part.bias.zero_()
@@ -73,9 +86,43 @@ def test_first_token_attention_equals_a_hand_computed_example() -> None:
 
 
 @torch.no_grad()
-def test_masked_padding_has_no_influence_on_attention() -> None:
+def test_mean_attention_equals_full_attention_asked_by_the_mean_of_the_tokens() -> None:
+    torch.manual_seed(3)
+    ours = PoolingAttention(16, 4, "mean")
+    full = _full_attention(ours)
+    t_bsw, lengths = torch.randn(3, 7, 16), [7, 4, 1]
+    found_bw = ours(t_bsw, _mask(torch.arange(7)[None, :] < torch.tensor(lengths)[:, None]))
+    for row, length in enumerate(lengths):
+        # One text at a time, its padding cut off, so that nothing is masked.
+        t_1sw = t_bsw[row : row + 1, :length]
+        mean_11w = sum(t_1sw[:, token : token + 1] for token in range(length)) / length
+        expected_11w, _ = full(mean_11w, t_1sw, t_1sw)
+        assert torch.allclose(found_bw[row], expected_11w[0, 0], atol=1e-6)
+    ours.asks_mean = False
+    first_bw = ours(t_bsw, torch.zeros(3, 1, 1, 7))
+    assert (first_bw[0] - found_bw[0]).abs().max() > 1e-3  # the two askers are told apart
+
+
+@torch.no_grad()
+def test_mean_attention_equals_a_hand_computed_example() -> None:
+    # As above, but t = (1, 2, 3) is asked by its mean 2: scores 2, 4, 6. Without the third, by 1.5: scores 1.5, 3.
+    attention = PoolingAttention(1, 1, "mean")
+    for part in (attention.query, attention.key, attention.value):
+        part.weight.fill_(1.0)
+        part.bias.zero_()
+    t_bsw = torch.tensor([[[1.0], [2.0], [3.0]]])
+    e2, e4, e6 = math.exp(2), math.exp(4), math.exp(6)
+    whole = attention(t_bsw, torch.zeros(1, 1, 1, 3)).item()
+    assert whole == pytest.approx((e2 + 2 * e4 + 3 * e6) / (e2 + e4 + e6), abs=1e-6)
+    padded = attention(t_bsw, _mask(torch.tensor([[1, 1, 0]]))).item()
+    assert padded == pytest.approx((math.exp(1.5) + 2 * math.exp(3)) / (math.exp(1.5) + math.exp(3)), abs=1e-6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("query", ["first", "mean"])
+def test_masked_padding_has_no_influence_on_attention(query: str) -> None:
     torch.manual_seed(4)
-    attention = FirstTokenAttention(16, 2)
+    attention = PoolingAttention(16, 2, query)
     t_bsw, junk_bsw = torch.randn(2, 5, 16), 100.0 * torch.randn(2, 3, 16)
     alone_bw = attention(t_bsw, torch.zeros(2, 1, 1, 5))
     mask_b11s = _mask(torch.tensor([[1] * 5 + [0] * 3] * 2))
@@ -86,7 +133,7 @@ def test_masked_padding_has_no_influence_on_attention() -> None:
 
 def test_attention_refuses_a_width_its_heads_do_not_divide() -> None:
     with pytest.raises(ConfigError, match="width of 16 cannot be split into 3"):
-        FirstTokenAttention(16, 3)
+        PoolingAttention(16, 3, "first")
 
 
 def test_parameter_counts_at_bert_base_size_are_those_of_the_method() -> None:
@@ -117,11 +164,14 @@ def test_a_single_class_is_refused() -> None:
 
 
 @torch.no_grad()
-def test_what_stands_in_the_padding_changes_no_bit(model: SmartBertForSequenceClassification, batch: Batch) -> None:
-    inputs = _inputs(batch)
-    before = model.full_pass(**inputs)
+@pytest.mark.parametrize("query", ["first", "mean"])
+def test_what_stands_in_the_padding_changes_no_bit(
+    model: SmartBertForSequenceClassification, batch: Batch, query: str
+) -> None:
+    asked, inputs = with_config(model, head_query=query), _inputs(batch)
+    before = _full_pass(asked, inputs)
     inputs["input_ids"] = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7)
-    after = model.full_pass(**inputs)
+    after = _full_pass(asked, inputs)
     assert not torch.equal(inputs["input_ids"], batch["input_ids"])
     assert torch.equal(after.skip_logits_bl, before.skip_logits_bl)
     assert torch.equal(after.logits_blc, before.logits_blc)
@@ -147,7 +197,7 @@ def test_the_last_head_reads_the_gated_state_and_the_others_their_own_layer(
 ) -> None:
     for gate in fresh_model.gates:
         cast(SkipGate, gate).decide.bias.fill_(1000.0)  # every layer is skipped
-    run = fresh_model.full_pass(**_inputs(batch))
+    run = _full_pass(fresh_model, _inputs(batch))
     x_bsh, mask_b11s = fresh_model.embed(**_inputs(batch))
     for index in range(LAYERS - 1):
         expected_bc = fresh_model.exits[index](fresh_model.run_layer(index, x_bsh, mask_b11s), mask_b11s)
@@ -203,6 +253,58 @@ def test_auto_model_opens_a_checkpoint(model: SmartBertForSequenceClassification
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, SmartBertForSequenceClassification)
     assert torch.equal(cast(Tensor, loaded(**_inputs(batch)).logits), cast(Tensor, model(**_inputs(batch)).logits))
+
+
+@torch.no_grad()
+def test_mean_queries_give_each_padded_row_the_answer_of_the_reference(
+    model: SmartBertForSequenceClassification, batch: Batch, tokens: Tokens
+) -> None:
+    asked = with_config(model, head_query="mean")
+    for row, trace in enumerate(trace_rows(asked, tokens, Policy(no_skip=True, no_exit=True))):
+        logits_c = _full_pass(asked, _inputs(batch), no_skip=True).logits_blc[row, -1]
+        assert torch.allclose(logits_c, torch.from_numpy(trace.logits_c), rtol=0.0, atol=2e-5), SENTENCES[row]
+    first = _full_pass(model, _inputs(batch), no_skip=True)
+    assert (_full_pass(asked, _inputs(batch), no_skip=True).logits_blc - first.logits_blc).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_gates_that_are_asked_and_not_obeyed_leave_every_layer_in(
+    model: SmartBertForSequenceClassification, batch: Batch
+) -> None:
+    run = _full_pass(model, _inputs(batch), no_skip=True)
+    x_bsh, mask_b11s = model.embed(**_inputs(batch))
+    for index in range(LAYERS):
+        assert torch.equal(run.skip_logits_bl[:, index], cast(Tensor, model.gates[index](x_bsh, mask_b11s)))
+        x_bsh = model.run_layer(index, x_bsh, mask_b11s)
+        assert torch.equal(run.logits_blc[:, index], cast(Tensor, model.exits[index](x_bsh, mask_b11s)))
+    assert (run.skip_logits_bl >= 0.0).any()  # some gate would have skipped
+
+
+@torch.no_grad()
+def test_a_model_without_gates_says_never_to_every_skip_and_runs_every_layer(
+    model: SmartBertForSequenceClassification, batch: Batch
+) -> None:
+    ungated = with_config(model, gates=False)
+    run = _full_pass(ungated, _inputs(batch))
+    assert run.skip_logits_bl.shape == (len(SENTENCES), LAYERS)
+    assert torch.isneginf(run.skip_logits_bl).all()
+    obeyed = _full_pass(model, _inputs(batch), no_skip=True)  # the same weights, gates not obeyed
+    assert torch.equal(run.logits_blc, obeyed.logits_blc)
+    ungated.config.skip_threshold = 0.01
+    assert torch.equal(_full_pass(ungated, _inputs(batch)).logits_blc, run.logits_blc)
+
+
+@torch.no_grad()
+def test_a_model_without_gates_is_saved_and_loaded_without_them(
+    model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path
+) -> None:
+    ungated = with_config(model, gates=False)
+    ungated.save_pretrained(tmp_path)
+    loaded, info = SmartBertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not loaded.config.gates and len(loaded.gates) == 0
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert not [name for name in loaded.state_dict() if name.startswith("gates")]
+    assert torch.equal(cast(Tensor, loaded(**_inputs(batch)).logits), cast(Tensor, ungated(**_inputs(batch)).logits))
 
 
 def test_a_pickled_checkpoint_is_not_read(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""settings.py: defaults, the range of every hyper-parameter named with its option, and the help texts."""
+"""settings.py: the range of every hyper-parameter named with its option, the recipes, and the help texts."""
 
 from __future__ import annotations
 
@@ -8,84 +8,79 @@ from typing import Any
 
 import pytest
 
-from smartbert.settings import TrainingSettings
+from smartbert.settings import RECIPES, TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
-DEFAULTS = {
+# What the ranges below lean on; the project's defaults may change without changing a range.
+BASE: dict[str, Any] = {
     "stage1_epochs": 4,
+    "plain_epochs": 1,
     "soft_epochs": 2,
-    "stage2_epochs": 3,
-    "gate_lambda": 0.05,
-    "eta1": 0.01,
-    "eta2": 0.05,
-    "temperature1": 0.5,
-    "temperature2": 0.55,
-    "contrast_padding": False,
-    "class_weights": "none",
-    "learning_rate": 5e-5,
-    "head_learning_rate": 2.5e-4,
-    "stage2_learning_rate": 1e-3,
-    "weight_decay": 0.01,
-    "adam_epsilon": 1e-8,
-    "warmup_steps": 10,
-    "batch_size": 32,
-    "gradient_accumulation_steps": 1,
-    "bf16": False,
-    "seed": 50,
-    "max_length": 128,
     "head_width": 128,
     "gate_heads": 2,
     "exit_heads": 4,
-    "gate_bias": -3.0,
-    "validation_fraction": 0.1,
-    "skip_threshold": 0.5,
-    "max_disagreement": 0.01,
-    "confidence": 0.95,
 }
+NAMES = [item.name for item in dataclasses.fields(TrainingSettings)]
+FLOATS = [item.name for item in dataclasses.fields(TrainingSettings) if item.type == "float"]
 
 # Setting, a value just outside its range, what the message says is wanted.
 OUTSIDE: list[tuple[str, Any, str]] = [
-    *((name, value, "from 0 to 1") for name in ("eta1", "eta2") for value in (-0.01, 1.01)),
+    *((name, value, "from 0 to 1") for name in ("eta1", "eta2", "distillation") for value in (-0.01, 1.01)),
     *((name, value, "from 0 to 1") for name in ("max_disagreement", "skip_threshold") for value in (-0.01, 1.01)),
     *((name, value, "between 0 and 1") for name in ("validation_fraction", "confidence") for value in (0.0, 1.0)),
     *((name, 0.0, "above 0") for name in ("temperature1", "temperature2", "adam_epsilon")),
+    ("distillation_temperature", 0.0, "above 0"),
     *((name, -1e-9, "0 or more") for name in ("learning_rate", "head_learning_rate", "stage2_learning_rate")),
-    *((name, -1e-9, "0 or more") for name in ("gate_lambda", "weight_decay")),
+    *((name, -1e-9, "0 or more") for name in ("gate_lambda", "weight_decay", "target_layers", "joint_exits")),
     *((name, 0, "1 or more") for name in ("stage1_epochs", "stage2_epochs", "batch_size", "head_width")),
     ("gradient_accumulation_steps", 0, "1 or more"),
     ("warmup_steps", -1, "0 or more"),
-    ("class_weights", "some", "none or balanced"),
+    ("keep_layers", -1, "0 or more"),
+    ("class_weights", "some", "one of none, balanced"),
+    ("arm", "bert", "one of smartbert, no-contrast, no-hard, deebert, pabee, plain, truncated"),
+    ("head_query", "last", "one of first, mean"),
+    ("pooling", "max", "one of mean, first"),
+    ("precision", "fp16", "one of auto, fp32, bf16"),
+    ("metric", "recall", "one of accuracy, f1, matthews"),
+    ("plain_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
+    ("plain_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
     ("soft_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
-    ("soft_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
+    ("soft_epochs", 4, "from 0 to the 4 of --stage1-epochs, --plain-epochs counted"),  # and the plain one makes 5
     ("gate_heads", 0, "a divisor of head_width 128"),
     ("gate_heads", 3, "a divisor of head_width 128"),
     ("exit_heads", 0, "a divisor of head_width 128"),
     ("exit_heads", 5, "a divisor of head_width 128"),
     ("seed", -1, "0 or more"),  # numpy takes no negative seed
+    ("seed", 2**32, "below 2^32"),
 ]
 
 # The last values that are still allowed.
 INSIDE: list[tuple[str, Any]] = [
     *((name, value) for name in ("eta1", "eta2", "max_disagreement", "skip_threshold") for value in (0.0, 1.0)),
+    *(("distillation", value) for value in (0.0, 1.0)),
     *((name, 0.0) for name in ("learning_rate", "head_learning_rate", "stage2_learning_rate")),
-    *((name, 0.0) for name in ("gate_lambda", "weight_decay")),
+    *((name, 0.0) for name in ("gate_lambda", "weight_decay", "target_layers", "joint_exits")),
     *((name, 1) for name in ("stage2_epochs", "batch_size", "gradient_accumulation_steps", "gate_heads", "exit_heads")),
     ("warmup_steps", 0),
+    ("keep_layers", 0),
     ("soft_epochs", 0),
-    ("soft_epochs", 4),
+    ("soft_epochs", 3),  # with one plain epoch all 4
+    ("plain_epochs", 0),
+    ("plain_epochs", 2),  # with two soft ones all 4
     ("gate_heads", 128),
     ("seed", 0),
+    ("seed", 2**32 - 1),
+    *(("precision", value) for value in ("auto", "fp32", "bf16")),
+    *(("metric", value) for value in ("accuracy", "f1", "matthews")),
+    *(("head_query", value) for value in ("first", "mean")),
+    *(("pooling", value) for value in ("mean", "first")),
 ]
-
-
-def test_defaults_are_those_documented() -> None:
-    assert dataclasses.asdict(TrainingSettings()) == DEFAULTS
 
 
 @pytest.mark.parametrize(("name", "value", "wanted"), OUTSIDE)
 def test_a_value_outside_its_range_is_refused_with_its_option(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        TrainingSettings(**{name: value})
+        TrainingSettings(**{**BASE, name: value})
     assert str(caught.value).startswith(f"{name} must be ")
     assert wanted in str(caught.value)
     assert str(value) in str(caught.value)
@@ -94,13 +89,20 @@ def test_a_value_outside_its_range_is_refused_with_its_option(name: str, value: 
 
 @pytest.mark.parametrize(("name", "value"), INSIDE)
 def test_the_ends_of_a_range_belong_to_it(name: str, value: Any) -> None:
-    assert getattr(TrainingSettings(**{name: value}), name) == value
+    assert getattr(TrainingSettings(**{**BASE, name: value}), name) == value
 
 
-@pytest.mark.parametrize("name", [name for name, value in DEFAULTS.items() if type(value) is float])
-def test_not_a_number_is_refused_everywhere(name: str) -> None:
+def test_a_phase_may_be_all_of_stage_1() -> None:
+    assert TrainingSettings(**{**BASE, "plain_epochs": 4, "soft_epochs": 0}).plain_epochs == 4
+    assert TrainingSettings(**{**BASE, "plain_epochs": 0, "soft_epochs": 4}).soft_epochs == 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", FLOATS)
+def test_not_a_number_is_refused_everywhere(name: str, value: float) -> None:
+    assert {"learning_rate", "target_layers", "joint_exits", "gate_bias"} <= set(FLOATS)
     with pytest.raises(ConfigError, match=name):
-        TrainingSettings(**{name: math.nan})  # type: ignore[arg-type]
+        TrainingSettings(**{name: value})  # type: ignore[arg-type]
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -110,19 +112,93 @@ def test_settings_cannot_be_changed() -> None:
 
 def test_every_field_has_a_help_text_and_a_group() -> None:
     about = TrainingSettings.help()
-    assert list(about) == list(DEFAULTS)
+    assert list(about) == NAMES
+    groups = {"Stages", "Loss terms", "Optimiser", "Model", "Choice of epoch and thresholds"}
     for name, (text, group) in about.items():
         assert len(text) > 15 and text.endswith("."), name
-        assert group in {"Stages", "Loss terms", "Optimiser", "Model", "Thresholds"}, name
+        assert group in groups, name
 
 
 def test_model_settings_are_fields_of_the_models_config() -> None:
-    settings = TrainingSettings(max_length=20, head_width=8, gate_heads=4, exit_heads=8, gate_bias=-1.0)
+    settings = TrainingSettings(
+        max_length=20,
+        head_width=8,
+        gate_heads=4,
+        exit_heads=8,
+        head_query="mean",
+        gate_bias=-1.0,
+        skip_threshold=0.4,
+    )
     assert settings.model_settings() == {
         "max_input_length": 20,
         "head_width": 8,
         "gate_heads": 4,
         "exit_heads": 8,
+        "head_query": "mean",
         "gate_bias": -1.0,
-        "skip_threshold": 0.5,
+        "skip_threshold": 0.4,
     }
+
+
+def test_the_recipe_best_is_the_defaults() -> None:
+    assert TrainingSettings.from_recipe("best") == TrainingSettings()
+
+
+def test_the_recipe_paper_has_the_authors_numbers() -> None:
+    # The RTE script that comes with the paper, whatever this project's defaults are.
+    paper = TrainingSettings.from_recipe("paper")
+    assert (paper.stage1_epochs, paper.plain_epochs, paper.soft_epochs, paper.stage2_epochs) == (5, 0, 3, 4)
+    assert (paper.gate_lambda, paper.target_layers, paper.gate_bias) == (0.04, 0.0, 0.0)
+    assert (paper.eta1, paper.eta2, paper.temperature1, paper.temperature2) == (0.01, 0.05, 0.5, 0.55)
+    assert paper.contrast_padding
+    assert (paper.joint_exits, paper.distillation, paper.class_weights) == (0.0, 0.0, "none")
+    assert (paper.learning_rate, paper.head_learning_rate, paper.stage2_learning_rate) == (2e-5, 2e-5, 2e-5)
+    assert paper.batch_size == 16
+    assert (paper.head_width, paper.gate_heads, paper.exit_heads, paper.head_query) == (128, 2, 4, "first")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_stands_below_what_is_given_and_above_the_defaults(recipe: str) -> None:
+    settings = TrainingSettings.from_recipe(recipe, seed=12, gate_lambda=0.5)
+    expected = {**dataclasses.asdict(TrainingSettings()), **RECIPES[recipe], "seed": 12, "gate_lambda": 0.5}
+    assert dataclasses.asdict(settings) == expected
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_names_fields_only(recipe: str) -> None:
+    assert set(RECIPES[recipe]) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("given", "phases"),
+    [
+        ({}, (4, 2, 1)),
+        ({"stage1_epochs": 3}, (3, 1, 0)),  # 2 x 3 / 4 = 1.5 and 1 x 3 / 4 = 0.75, rounded down
+        ({"stage1_epochs": 10}, (10, 5, 2)),
+        ({"stage1_epochs": 1}, (1, 0, 0)),
+        ({"stage1_epochs": 8, "soft_epochs": 0}, (8, 4, 0)),
+        ({"stage1_epochs": 2, "plain_epochs": 2}, (2, 2, 0)),
+        ({"plain_epochs": 0}, (4, 0, 1)),
+    ],
+)
+def test_another_number_of_epochs_keeps_the_recipes_shares_of_plain_and_soft_ones(
+    given: dict[str, int], phases: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "mine", {"stage1_epochs": 4, "plain_epochs": 2, "soft_epochs": 1})
+    settings = TrainingSettings.from_recipe("mine", **given)
+    assert (settings.stage1_epochs, settings.plain_epochs, settings.soft_epochs) == phases
+
+
+def test_what_is_given_is_checked_together_with_the_recipe() -> None:
+    with pytest.raises(ConfigError, match="soft_epochs must be from 0 to the 2 of --stage1-epochs"):
+        TrainingSettings.from_recipe("paper", stage1_epochs=2, soft_epochs=3)
+    with pytest.raises(ConfigError, match="gate_heads must be a divisor of head_width 127"):
+        TrainingSettings.from_recipe("paper", head_width=127)
+    with pytest.raises(ConfigError, match="stage1_epochs must be 1 or more, not 0"):
+        TrainingSettings.from_recipe("paper", stage1_epochs=0)
+
+
+def test_an_unknown_recipe_lists_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="unknown recipe 'rte'") as caught:
+        TrainingSettings.from_recipe("rte")
+    assert caught.value.hint == "known recipes: best, paper"

@@ -14,8 +14,8 @@ from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState,
 from smartbert.checkpoint import load_tokenizer
 from smartbert.data import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.objectives import Stage1, Stage2
-from smartbert.stages import SoftThenHard, StageTrainer
+from smartbert.objectives import Phase, Stage1, Stage2
+from smartbert.stages import Phases, StageTrainer
 from smartbert.training import train
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import LAYERS, make_encoder_config, make_tokenizer
@@ -80,11 +80,21 @@ def test_the_summaries_in_the_report_agree_with_each_other(trained: TrainedRun) 
     report = trained.report
     assert report.dev.texts == report.dev_full_depth.texts == 40
     assert report.dev_full_depth.exit_rate == (0.0, 0.0, 0.0, 1.0)
-    assert report.dev_curve[0].exit_threshold == 0.0
-    assert report.dev_curve[0].accuracy == report.dev_full_depth.accuracy
-    chosen = next(point for point in report.dev_curve if point.exit_threshold == report.exit_threshold)
-    assert (chosen.accuracy, chosen.mean_layers_run) == (report.dev.accuracy, report.dev.mean_layers_run)
+    evaluation = report.dev_evaluation
+    assert (evaluation.summary, evaluation.full_depth) == (report.dev, report.dev_full_depth)
+    assert (evaluation.texts, evaluation.layers) == (40, LAYERS)
+    assert evaluation.exit_threshold == report.exit_threshold
+    points = evaluation.curves["both"]
+    assert points[0].value == 0.0
+    assert (points[0].accuracy, points[0].f1) == (report.dev_full_depth.accuracy, report.dev_full_depth.f1)
+    assert points[0].mean_layers_run == report.dev_full_depth.mean_layers_run
+    # A larger threshold exits earlier: the chosen one lies between the points on both sides of it.
+    below = [point for point in points if point.value <= report.exit_threshold][-1]
+    above = next(point for point in points if point.value >= report.exit_threshold)
+    assert below.mean_layers_run >= report.dev.mean_layers_run >= above.mean_layers_run
+    assert below.macs >= evaluation.macs >= above.macs
     choice = report.exit_threshold_choice
+    assert choice is not None
     assert choice.exit_threshold == report.exit_threshold
     assert (choice.certain, choice.changed) == (False, 0)  # a dozen texts cannot vouch for 1 %
 
@@ -172,8 +182,8 @@ def test_the_skip_rates_in_the_log_follow_the_skip_threshold(
 def test_each_part_has_its_own_learning_rate_and_only_matrices_decay(
     fresh_model: SmartBertForSequenceClassification, tmp_path: Path, stage: type[Stage1] | type[Stage2]
 ) -> None:
-    arguments = TrainingArguments(output_dir=str(tmp_path), weight_decay=0.25, adam_epsilon=1e-7, report_to=[])
-    objective = stage(fresh_model, TINY_SETTINGS)
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    objective = stage(fresh_model, replace(TINY_SETTINGS, weight_decay=0.25, adam_epsilon=1e-7))
     trainer = StageTrainer(objective, backbone_rate=0.5, head_rate=2.0, args=arguments)
     groups = trainer.create_optimizer().param_groups
     given = {id(parameter): group for group in groups for parameter in group["params"]}
@@ -196,22 +206,57 @@ def test_each_part_has_its_own_learning_rate_and_only_matrices_decay(
     assert rates["contrast.0.layers.0.weight"] == (2.0, 0.25, 1e-7)
 
 
-def test_gates_turn_hard_when_the_soft_epochs_are_over(
+def test_gates_turn_hard_when_the_plain_and_the_soft_epochs_are_over(
     fresh_model: SmartBertForSequenceClassification, tmp_path: Path
 ) -> None:
     objective = Stage1(fresh_model, TINY_SETTINGS)
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
 
-    def hard_steps(soft_share: float) -> list[int]:
-        switch, hard = SoftThenHard(objective, soft_share=soft_share), []
+    def phases(*, epochs: int, plain: int, soft: int) -> str:
+        """P, S or H for each of ten steps."""
+        settings = replace(TINY_SETTINGS, stage1_epochs=epochs, plain_epochs=plain, soft_epochs=soft)
+        switch, seen = Phases(objective, settings), ""
         for step in range(10):  # steps done before this one
             switch.on_step_begin(arguments, TrainerState(global_step=step, max_steps=10), TrainerControl())
-            hard += [step] if objective.hard else []
-        return hard
+            seen += objective.phase.name[0]
+        return seen
 
-    assert hard_steps(0.5) == [5, 6, 7, 8, 9]
-    assert hard_steps(0.0) == list(range(10))
-    assert hard_steps(1.0) == []
+    assert phases(epochs=2, plain=0, soft=1) == "SSSSSHHHHH"
+    assert phases(epochs=2, plain=0, soft=0) == "HHHHHHHHHH"
+    assert phases(epochs=2, plain=0, soft=2) == "SSSSSSSSSS"
+    assert phases(epochs=5, plain=1, soft=2) == "PPSSSSHHHH"
+    assert phases(epochs=5, plain=2, soft=0) == "PPPPHHHHHH"
+    assert phases(epochs=5, plain=5, soft=0) == "PPPPPPPPPP"
+
+
+def test_a_resumed_run_begins_in_the_phase_of_its_step(
+    fresh_model: SmartBertForSequenceClassification, tmp_path: Path
+) -> None:
+    objective = Stage1(fresh_model, TINY_SETTINGS)
+    arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
+    settings = replace(TINY_SETTINGS, stage1_epochs=5, plain_epochs=1, soft_epochs=2)
+    for step, phase in ((7, Phase.HARD), (3, Phase.SOFT), (1, Phase.PLAIN)):
+        state = TrainerState(global_step=step, max_steps=10)
+        Phases(objective, settings).on_step_begin(arguments, state, TrainerControl())
+        assert objective.phase is phase
+
+
+def test_an_epoch_without_gates_is_never_the_best_one_and_the_metric_asked_for_chooses(
+    encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    # Nothing moves, so all epochs are equally good: without the rule the first, a plain one, would be kept.
+    still = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=1e-6, gate_lambda=10.0, eta1=0.0)
+    settings = replace(still, stage1_epochs=3, plain_epochs=1, soft_epochs=1, metric="matthews")
+    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", settings)
+    scores = [entry["eval_matthews"] for entry in report.stage1_log]
+    assert scores[0] == scores[1] == scores[2] != report.stage1_log[0]["eval_accuracy"]
+    choices = [entry["eval_choice"] for entry in report.stage1_log]
+    assert choices == pytest.approx([scores[0] - 2.0, scores[1], scores[2]])
+    # The gates stand still in the plain epoch; lambda / G pulls them 12 steps long in the second, which is kept:
+    # 1e-6 x (24 + 23 + ... + 13) / 36 = 6.17e-6.
+    stored = load_file(tmp_path / "ckpt" / "model.safetensors")
+    moved = [stored[f"gates.{layer}.decide.bias"].item() - settings.gate_bias for layer in range(LAYERS)]
+    assert moved == pytest.approx([6.17e-6] * LAYERS, rel=0.05)
 
 
 def test_an_encoder_of_one_layer_is_refused_before_training(task_data: TaskData, tmp_path: Path) -> None:
@@ -226,10 +271,51 @@ def test_an_encoder_of_one_layer_is_refused_before_training(task_data: TaskData,
     assert not [line for line in said if "epoch" in line]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what bf16 needs")
-def test_bf16_where_the_machine_cannot_is_a_named_error(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="bf16"):
-        train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, bf16=True))
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="auto means bf16 there")
+def test_auto_precision_is_fp32_on_a_cpu(
+    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision="auto"))
+    first, second = (load_file(folder / "model.safetensors") for folder in (trained.output, tmp_path / "ckpt"))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.fixture
+def own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers leaves a run's precision in this variable; other tests get it back as it was."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+
+
+@pytest.mark.usefixtures("own_precision")
+def test_bf16_is_mixed_so_that_weights_stay_in_single_precision(
+    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision="bf16"))
+    stored = load_file(tmp_path / "ckpt" / "model.safetensors")
+    single = load_file(trained.output / "model.safetensors")
+    assert not torch.equal(stored["exits.0.dense.weight"], single["exits.0.dense.weight"])
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    # And what is stored was moved by less than half precision could tell.
+    weight = stored["backbone.encoder.layer.1.output.dense.weight"]
+    assert not torch.equal(weight, weight.to(torch.bfloat16).float())
+    # Thresholds are chosen and figures reported in float32: the checkpoint asked anew gives the report's.
+    model = SmartBertForSequenceClassification.from_pretrained(tmp_path / "ckpt")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ckpt")
+    inputs = tokenizer(DEV_TEXTS, truncation=True, max_length=24, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        right_b = model(**inputs).logits.argmax(-1) == torch.tensor(task_data.dev.label_ids)
+    assert report.dev.accuracy == pytest.approx(right_b.float().mean().item())
+
+
+@pytest.mark.usefixtures("own_precision")
+def test_single_precision_after_a_mixed_run_in_the_same_process_is_single(
+    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    mixed = replace(TINY_SETTINGS, precision="bf16", stage1_epochs=1)
+    train(str(encoder_dir), task_data, tmp_path / "mixed", mixed)
+    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS)
+    first, second = (load_file(folder / "model.safetensors") for folder in (trained.output, tmp_path / "ckpt"))
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
 def test_an_encoder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:

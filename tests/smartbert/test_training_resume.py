@@ -170,7 +170,7 @@ def test_other_settings_labels_or_model_cannot_be_resumed_and_the_old_run_stays(
         (f"{encoder_dir}/.", task_data, TINY_SETTINGS),
     )
     for model, data, settings in attempts:
-        with pytest.raises(InputError, match="begun with another model, other texts or other settings"):
+        with pytest.raises(InputError, match="begun with another model, other texts, other settings"):
             train(model, data, tmp_path / "ckpt", settings, resume=True)
     assert sorted(str(file) for file in tmp_path.rglob("*")) == before
 

@@ -19,20 +19,23 @@ from smartbert_runtime.errors import MissingExtraError, SmartBertError
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
     """Run a one-command program and exit: 0 good, 1 a named error, 2 usage, 3 parity failed, 130 interrupted."""
+    run_commands(function)
 
-    @functools.wraps(function)
-    def quiet_at_a_broken_pipe(**options: Any) -> None:
-        try:
-            function(**options)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # The reader has gone (`| head`): nothing is left to say, not even at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+def run_commands(*functions: Callable[..., Any]) -> NoReturn:
+    """As `run_command`, for a program with one subcommand a function; a single one needs no name."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: answers hold the texts they are about
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-    app.command(context_settings={"help_option_names": ["-h", "--help"]})(quiet_at_a_broken_pipe)
+    help_names = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings=help_names,
+        no_args_is_help=len(functions) > 1,
+    )
+    for function in functions:
+        app.command(context_settings=help_names)(_quiet_at_a_broken_pipe(function))
     try:
         app(standalone_mode=True)
     except SmartBertError as err:
@@ -41,6 +44,19 @@ def run_command(function: Callable[..., Any]) -> NoReturn:
             print(f"hint: {err.hint}", file=sys.stderr)
         sys.exit(err.exit_code)
     sys.exit(0)
+
+
+def _quiet_at_a_broken_pipe(function: Callable[..., Any]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def quiet(**options: Any) -> None:
+        try:
+            function(**options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has gone (`| head`): nothing is left to say, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return quiet
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartbert.settings import TrainingSettings
+from smartbert.settings import RECIPES, TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_command
 from smartbert_runtime.records import LABEL_COLUMN, Columns
 
@@ -35,6 +35,9 @@ def train(
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
     max_train_samples: Annotated[int | None, typer.Option(help="Use only the first N training texts.")] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Defaults of everything below: best, this project's, or paper, the authors'.")
+    ] = "best",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
     ] = False,
@@ -43,13 +46,15 @@ def train(
 ) -> None:
     """Train a text classifier that decides for each text which of its layers to run.
 
-    Stage 1 trains the encoder, the skipping gates and the last exit head; stage 2 the other exit heads. Thresholds are
-    chosen on texts kept back from training; the dev texts only report.
+    Stage 1 trains the encoder, the skipping gates and the exit heads; stage 2 all exit heads but the last. Thresholds
+    are chosen on texts kept back from training; the dev texts only report. --arm trains what SmartBERT is compared
+    with. Another --stage1-epochs keeps the recipe's shares of plain and soft ones.
 
     Example: smartbert-train --model google-bert/bert-base-uncased --train-file train.tsv --dev-file dev.tsv
     --output ckpt
     """
-    settings = TrainingSettings(**hyper_parameters)
+    given = {name: value for name, value in hyper_parameters.items() if value is not None}
+    settings = TrainingSettings.from_recipe(recipe, **given)
     with require_extra("smartbert-train", "train"):
         from smartbert.data import DataSource, load_task
         from smartbert.quiet import quiet_libraries
@@ -78,18 +83,26 @@ def train(
     )
     if not main_process:
         return
-    layers = len(report.dev.skip_rate)
+    evaluation = report.dev_evaluation
     print(f"checkpoint      {output}")
+    if report.exit_threshold_choice is None:
+        print(f"dev accuracy    {report.dev.accuracy:.4f}")
+        print(f"layers run      {evaluation.layers} of {evaluation.layers}")
+        return
     print(
         f"exit threshold  {report.exit_threshold:.2f} (normalised entropy), skip threshold {report.skip_threshold:.2f}"
     )
     print(f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)")
-    print(f"layers run      {report.dev.mean_layers_run:.2f} of {layers}")
+    print(f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}")
+    print(f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC")
     print(f"next            smartbert-export {output} OUT")
 
 
 def _with_hyper_parameters() -> None:
-    """Give `train` one option for each field of TrainingSettings, so that the table exists once."""
+    """Give `train` one option for each field of TrainingSettings, so that the table exists once.
+
+    An option left out is None, and the recipe decides.
+    """
     signature = inspect.signature(train, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     about = TrainingSettings.help()
@@ -98,15 +111,24 @@ def _with_hyper_parameters() -> None:
         inspect.Parameter(
             item.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=item.default,
+            default=None,
             annotation=Annotated[
-                types[str(item.type)],
-                typer.Option(help=about[item.name][0], rich_help_panel=about[item.name][1]),
+                types[str(item.type)] | None,
+                typer.Option(
+                    help=about[item.name][0],
+                    rich_help_panel=about[item.name][1],
+                    show_default=_shown_default(item.name, item.default),
+                ),
             ],
         )
         for item in fields(TrainingSettings)
     ]
     train.__signature__ = signature.replace(parameters=[*fixed, *options])  # type: ignore[attr-defined]
+
+
+def _shown_default(name: str, default: object) -> str:
+    paper = RECIPES["paper"].get(name, default)
+    return str(default) if paper == default else f"{default}; paper: {paper}"
 
 
 _with_hyper_parameters()

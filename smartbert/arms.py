@@ -1,0 +1,67 @@
+"""The control arms: what else could be trained on the same encoder, texts and seeds, to compare SmartBERT with.
+
+An arm is settings with some of them fixed; `plain` and `truncated` also train another model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from smartbert.settings import TrainingSettings
+from smartbert_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What an arm is, and which settings it fixes.
+
+    plain: one classifier after the last layer. gated: has skipping gates. rule: how its exits are decided.
+    """
+
+    about: str
+    fixes: Callable[[TrainingSettings], Mapping[str, Any]] = lambda settings: {}
+    plain: bool = False
+    gated: bool = True
+    rule: str = "entropy"
+
+
+def _no_gates(settings: TrainingSettings) -> dict[str, Any]:
+    """Fine-tune with the last head, freeze, train the other heads on the labels: two stages, nothing of SmartBERT's."""
+    return {
+        "plain_epochs": settings.stage1_epochs,
+        "soft_epochs": 0,
+        "eta1": 0.0,
+        "eta2": 0.0,
+        "joint_exits": 0.0,
+        "distillation": 0.0,
+    }
+
+
+ARMS: dict[str, Arm] = {
+    "smartbert": Arm(about="gates and exits, the whole method"),
+    "no-contrast": Arm(
+        about="SmartBERT without the contrastive losses", fixes=lambda settings: {"eta1": 0.0, "eta2": 0.0}
+    ),
+    "no-hard": Arm(
+        about="SmartBERT without hard gate weights in training",
+        fixes=lambda settings: {"soft_epochs": settings.stage1_epochs - settings.plain_epochs},
+    ),
+    "deebert": Arm(about="entropy exits, no gates (Xin et al., ACL 2020)", fixes=_no_gates, gated=False),
+    "pabee": Arm(
+        about="patience exits, no gates (Zhou et al., NeurIPS 2020), on DeeBERT's training",
+        fixes=_no_gates,
+        gated=False,
+        rule="patience",
+    ),
+    "plain": Arm(about="all layers, one classifier", plain=True, gated=False),
+    "truncated": Arm(about="plain, on the first --keep-layers layers only", plain=True, gated=False),
+}
+
+
+def settings_of(settings: TrainingSettings) -> TrainingSettings:
+    """The settings that the arm named in them really trains with; ConfigError for an arm that lacks what it needs."""
+    if settings.arm == "truncated" and not settings.keep_layers:
+        raise ConfigError("the arm 'truncated' needs to know how many layers", hint="give --keep-layers")
+    return replace(settings, **ARMS[settings.arm].fixes(settings))

@@ -1,0 +1,139 @@
+"""The encoder families that can be backbones: what differs between them, one small entry each.
+
+A family fits when its model has `embeddings` and `encoder.layer`, and a layer takes (hidden (b,s,h), additive mask
+(b,1,1,s)) as BERT's does. A third, XLM-RoBERTa say, is one more entry:
+`"xlm-roberta": Family(XLMRobertaConfig, XLMRobertaModel, counts_from_padding=True)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from smartbert_runtime.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of encoder.
+
+    counts_from_padding: its first token's position is the padding id + 1, as in fairseq's models, and not 0.
+    """
+
+    config_class: type[PretrainedConfig]
+    model_class: Any
+    counts_from_padding: bool = False
+
+    def first_position(self, config: PretrainedConfig) -> int:
+        """The row of the position embeddings that a text's first token takes."""
+        return int(config.pad_token_id or 0) + 1 if self.counts_from_padding else 0
+
+    def longest_input(self, config: PretrainedConfig) -> int:
+        """Tokens that the position embeddings are enough for."""
+        return int(config.max_position_embeddings) - self.first_position(config)
+
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A fresh encoder, without the pooler, which nothing here uses."""
+        # Plain matrix products: what is traced for ONNX is then exactly what answers here.
+        config._attn_implementation = "eager"
+        model: PreTrainedModel = self.model_class(config, add_pooling_layer=False)
+        return model
+
+    def embed(self, encoder: Any, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
+        """Ids (b,s) -> hidden (b,s,h); positions are counted here, because texts are always padded at their end."""
+        first = self.first_position(encoder.config)
+        # A slice of the model's own buffer: one ONNX operator, where fairseq's counting would take several.
+        position_ids = encoder.embeddings.position_ids[:, first : first + input_ids.shape[1]]
+        hidden_bsh: Tensor = encoder.embeddings(
+            input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids
+        )
+        return hidden_bsh
+
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(BertConfig, BertModel),
+    "roberta": Family(RobertaConfig, RobertaModel, counts_from_padding=True),
+}
+
+
+def family_of(backbone_config: dict[str, Any]) -> Family:
+    """The family that a config's `model_type` names; ConfigError with the list when it is not supported."""
+    name = str(backbone_config.get("model_type"))
+    if name not in FAMILIES:
+        raise ConfigError(
+            f"{name!r} encoders are not supported as backbones",
+            hint="supported model types: " + ", ".join(FAMILIES),
+        )
+    return FAMILIES[name]
+
+
+def read_backbone_config(name_or_dir: str, keep_layers: int = 0) -> dict[str, Any]:
+    """The config of a pretrained encoder (hub name or folder) as a dictionary.
+
+    A checkpoint of smartbert-train's, of any arm, counts as the encoder in it: a warm start.
+    keep_layers: use only the encoder's first layers (0: all).
+    """
+    config: dict[str, Any] = load_or_explain(AutoConfig, name_or_dir).to_dict()
+    config = config.get("backbone_config", config)
+    family_of(config)
+    layers = int(config["num_hidden_layers"])
+    if not 0 <= keep_layers <= layers:
+        raise ConfigError(
+            f"{keep_layers} layers cannot be kept: {name_or_dir!r} has {layers}", hint="change --keep-layers"
+        )
+    # Without the place it was read from, which is nobody's business and would change the checkpoint's digest.
+    config.pop("_name_or_path", None)
+    return {**config, "num_hidden_layers": keep_layers or layers}
+
+
+def check_length(backbone_config: dict[str, Any], max_input_length: int) -> None:
+    """ConfigError unless the encoder has positions for texts of `max_input_length` tokens."""
+    family = family_of(backbone_config)
+    limit = family.longest_input(family.config_class.from_dict(backbone_config))
+    if not 2 <= max_input_length <= limit:
+        raise ConfigError(
+            f"the longest input must be from 2 to {limit} tokens, the backbone's limit, not {max_input_length}",
+            hint="change --max-length",
+        )
+
+
+def load_backbone_weights(encoder: PreTrainedModel, name_or_dir: str) -> None:
+    """Give a fresh encoder the pretrained weights (safetensors only); layers that it does not have are left out."""
+    options = {"num_hidden_layers": encoder.config.num_hidden_layers, "add_pooling_layer": False}
+    loader: Any = type(encoder)
+    if "backbone_config" in load_or_explain(AutoConfig, name_or_dir).to_dict():
+        loader, options = AutoModelForSequenceClassification, {}
+    pretrained, info = load_or_explain(loader, name_or_dir, use_safetensors=True, output_loading_info=True, **options)
+    if info["missing_keys"]:
+        raise ConfigError(
+            f"the encoder {name_or_dir!r} lacks weights, such as {min(info['missing_keys'])}",
+            hint="its model.safetensors is not whole, or belongs to another config.json",
+        )
+    # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.
+    weights = getattr(pretrained, "backbone", pretrained).state_dict()
+    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+
+
+def load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
+    """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
+    try:
+        return loader.from_pretrained(name_or_dir, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+        first_line = str(err).strip().splitlines()[0]
+        raise ConfigError(
+            f"the encoder {name_or_dir!r} cannot be loaded: {first_line}",
+            hint="give a folder with config.json and model.safetensors, or a hub name that you can reach",
+        ) from err

@@ -1,0 +1,1 @@
+"""The commands of the training side: one small file each."""

@@ -1,0 +1,73 @@
+"""smartbert-evaluate: how good a checkpoint is, how deep its texts go, and what that costs. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smartbert_runtime.cli.command import ReportFormat, require_extra, run_command
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.records import LABEL_COLUMN, Columns, read_examples
+
+
+def evaluate_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder, of any arm.")],
+    dev_file: Annotated[Path, typer.Option(help="Labelled texts: tsv, csv or jsonl.")],
+    exit_threshold: Annotated[
+        float | None, typer.Option(help="Normalised entropy, 0 to 1; default: the checkpoint's.")
+    ] = None,
+    skip_threshold: Annotated[
+        float | None, typer.Option(help="Skip probability, 0 to 1; default: the checkpoint's.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
+    label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts a batch; it changes the time, not the figures.")] = 32,
+    format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.text,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG or SVG file.")] = None,
+) -> None:
+    """Measure accuracy, F1 and Matthews correlation, depth, and MAC per text, and the curves behind them.
+
+    MAC (multiply-accumulates) are counted at each text's real length, attention, gates and exit heads included. The
+    curves: early exits over all thresholds with gates on and off, patience in place of entropy, skipping alone.
+
+    Example: smartbert-evaluate ckpt/ --dev-file dev.tsv
+    """
+    with require_extra("smartbert-evaluate", "train"):
+        from tqdm import tqdm
+
+        from smartbert.checkpoint import load_classifier
+        from smartbert.classifier import input_limit, label_names, policy_of
+        from smartbert.data import number_labels
+        from smartbert.evaluation import SKIP_THRESHOLDS, evaluate
+        from smartbert.evaluation_text import evaluation_text
+        from smartbert.quiet import quiet_libraries
+        from smartbert.recording import tokenize
+    if plot is not None:
+        with require_extra("smartbert-evaluate --plot", "bench"):
+            from smartbert.plots import plot_evaluation
+    quiet_libraries()
+    examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labelled=True)
+    model, tokenizer = load_classifier(checkpoint)
+    labels = label_names(model)
+    split = tokenize(number_labels(examples, labels), tokenizer, input_limit(model))
+    policy: Policy = policy_of(model)
+    if exit_threshold is not None:
+        policy = replace(policy, exit_threshold=exit_threshold)
+    if skip_threshold is not None:
+        policy = replace(policy, skip_threshold=skip_threshold)
+    with tqdm(total=len(split) * (2 + len(SKIP_THRESHOLDS)), unit="text", disable=not sys.stderr.isatty()) as bar:
+        report = evaluate(model, split, tokenizer, labels, policy, batch_size=batch_size, tick=bar.update)
+    if plot is not None:
+        plot_evaluation(report, plot)
+    print(json.dumps(asdict(report)) if format is ReportFormat.json else evaluation_text(report))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    run_command(evaluate_checkpoint)

@@ -1,0 +1,145 @@
+"""python -m smartbert.experiments: rerun the tables of results/. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smartbert.settings import TrainingSettings
+from smartbert_runtime.cli.command import require_extra, run_commands
+from smartbert_runtime.errors import ConfigError
+
+_Task = Annotated[str, typer.Option(help="trec6, or a GLUE task: sst2, mrpc, cola, rte, wnli, qnli, qqp.")]
+_Model = Annotated[str, typer.Option(help="Pretrained encoder: a hub name or a local folder.")]
+_Data = Annotated[
+    Path | None, typer.Option(help="Folder with TASK/train.tsv and TASK/dev.tsv; default: the hub's data sets.")
+]
+_Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 50 on.")]
+_Output = Annotated[Path, typer.Option(help="Where figures and tables go; runs that lie there are not repeated.")]
+_Work = Annotated[Path, typer.Option(help="Working files: interrupted runs are taken up again there.")]
+_Samples = Annotated[int | None, typer.Option(help="Use only the first N training texts.")]
+_Jobs = Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")]
+_Note = Annotated[str, typer.Option(help="What has to be said about the encoder beside every number.")]
+_Set = Annotated[
+    list[str], typer.Option("--set", help="A setting of smartbert-train for all runs, as precision=bf16; repeatable.")
+]
+_Keep = Annotated[bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")]
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_WORK = Path("build/experiments")
+
+
+def glue(
+    task: _Task,
+    model: _Model = DEFAULT_MODEL,
+    data: _Data = None,
+    seeds: _Seeds = 1,
+    arms: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
+    output: _Output = Path("results"),
+    work: _Work = DEFAULT_WORK,
+    max_train_samples: _Samples = None,
+    jobs: _Jobs = 1,
+    note: _Note = "",
+    set_: _Set = [],  # noqa: B006 - typer reads the default and never changes it
+    keep_checkpoints: _Keep = False,
+) -> None:
+    """Train every arm on one task, and write its table (Markdown), figures (JSON) and picture (PNG).
+
+    Example: python -m smartbert.experiments glue --task trec6 --data FOLDER --seeds 3 --output results/
+    """
+    with require_extra("python -m smartbert.experiments", "bench"):
+        from smartbert.experiments.plan import GLUE_ARMS, glue_runs
+        from smartbert.experiments.pool import do_runs
+        from smartbert.experiments.write import write_table
+    setup = _setup(task, model, data, max_train_samples, note, set_)
+    names = [name.strip() for name in arms.split(",") if name.strip()] or list(GLUE_ARMS)
+    runs = list(glue_runs(setup, names, range(50, 50 + seeds)))
+    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, say=_say)
+    for file in write_table(output, runs[0]):
+        print(file)
+
+
+def options(
+    task: _Task,
+    model: _Model = DEFAULT_MODEL,
+    data: _Data = None,
+    seeds: _Seeds = 1,
+    output: _Output = Path("results/options"),
+    work: _Work = DEFAULT_WORK / "options",
+    max_train_samples: _Samples = None,
+    jobs: _Jobs = 1,
+    note: _Note = "",
+    set_: _Set = [],  # noqa: B006
+    keep_checkpoints: _Keep = False,
+) -> None:
+    """Measure what each option beyond the paper brings: the best recipe, and one part of it changed at a time.
+
+    Example: python -m smartbert.experiments options --task sst2 --max-train-samples 10000
+    """
+    with require_extra("python -m smartbert.experiments", "bench"):
+        from smartbert.experiments.plan import option_runs, plain_runs
+        from smartbert.experiments.pool import do_runs
+        from smartbert.experiments.write import write_table
+    setup = _setup(task, model, data, max_train_samples, note, set_)
+    numbers = range(50, 50 + seeds)
+    do_runs(plain_runs(setup, numbers), output, work, jobs=jobs, keep_checkpoints=True, say=_say)
+    runs = list(option_runs(setup, numbers, work))
+    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, say=_say)
+    for file in write_table(output, runs[0]):
+        print(file)
+
+
+def steps(
+    task: _Task,
+    model: _Model = DEFAULT_MODEL,
+    data: _Data = None,
+    count: Annotated[int, typer.Option(min=4, help="Steps of each kind.")] = 30,
+    max_train_samples: _Samples = None,
+    set_: _Set = [],  # noqa: B006
+) -> None:
+    """Time a training step of every stage against a plain fine-tuning step of the same encoder, in turns.
+
+    Example: python -m smartbert.experiments steps --task sst2
+    """
+    with require_extra("python -m smartbert.experiments", "train"):
+        from smartbert.data import load_task
+        from smartbert.experiments.steps import measure_steps
+        from smartbert.quiet import quiet_libraries
+    quiet_libraries()
+    setup = _setup(task, model, data, max_train_samples, "", set_)
+    settings = TrainingSettings(**setup.settings)
+    source = setup.task.source(data, max_train_samples)
+    texts = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
+    report = measure_steps(model, texts, settings, steps=count)
+    for cost in report.costs:
+        print(
+            f"{cost.name:<16} {1000 * cost.median_s:8.1f} ms a step  {cost.ratio:5.2f}x plain "
+            f"({cost.low:.2f} to {cost.high:.2f})"
+        )
+    print(report.conditions)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _setup(task: str, model: str, data: Path | None, max_train_samples: int | None, note: str, given: list[str]) -> Any:
+    from smartbert.experiments.plan import Setup
+    from smartbert.experiments.tasks import TASKS
+
+    if task not in TASKS:
+        raise ConfigError(f"unknown task {task!r}", hint="known tasks: " + ", ".join(TASKS))
+    return Setup(
+        task=TASKS[task],
+        model=model,
+        data=data,
+        max_train_samples=max_train_samples,
+        note=note,
+        settings=dict(TrainingSettings.parse(entry) for entry in given),
+    )
+
+
+if __name__ == "__main__":
+    run_commands(glue, options, steps)

@@ -1,0 +1,47 @@
+"""Several runs, some of them side by side, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from smartbert.experiments.runs import Run, do_run, is_done
+from smartbert.progress import Say
+from smartbert.quiet import quiet_libraries
+
+
+def do_runs(runs: Sequence[Run], results: Path, work: Path, *, jobs: int, keep_checkpoints: bool, say: Say) -> None:
+    """Make the runs whose figures are not in `results` yet, `jobs` of them at a time.
+
+    Raises the first run's error after all others are done.
+    """
+    missing = [run for run in runs if not is_done(run, results)]
+    say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
+    # Before the processes start: side by side with all cores each, torch's threads spin against each other.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(_one, run, results, work, keep_checkpoints): run for run in missing}
+        failed = None
+        for number, done in enumerate(as_completed(waiting), start=1):
+            file = waiting[done].file(results)
+            error = done.exception()
+            failed = failed or error
+            say(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
+    if failed is not None:
+        raise failed
+
+
+def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool) -> None:
+    quiet_libraries()
+    name = f"{run.task.name} {run.backbone} {run.label} seed {run.settings.seed}"
+    do_run(
+        run,
+        results,
+        work,
+        keep_checkpoint=keep_checkpoints,
+        say=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
+    )

@@ -1,0 +1,169 @@
+"""The Markdown table of one task and encoder, with the conditions under it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert.experiments.results import ArmResult, paired_difference
+from smartbert.experiments.runs import SAVINGS
+
+COMPARED = (2.0, 3.0)
+
+
+def table_text(arms: dict[str, ArmResult]) -> str:
+    """Every arm's quality at full depth, at the savings and as configured; then what is compared text by text."""
+    first = next(iter(arms.values()))
+    run, metric = first.runs[0], first.metric
+    seeds = sorted({entry["seed"] for arm in arms.values() for entry in arm.runs})
+    plain = best_plain(arms)
+    lines = [
+        f"# {run['task']}, {run['backbone']}",
+        "",
+        *([f"**{run['note']}**", ""] if run["note"] else []),
+        f"{_metric_name(metric)} on {run['texts']['dev']} dev texts ({run['mean_tokens']} tokens on average) after "
+        f"training on {run['texts']['train']} texts, {run['texts']['validation']} more kept back to choose with; "
+        f"{run['layers']} layers; seeds {', '.join(map(str, seeds))}, mean over seeds.",
+        "",
+        "MAC: multiply-accumulates per text at its real length, attention, gates and exit heads counted (reduced "
+        "form), as a share of plain fine-tuning's. `at 2x`: at half of plain fine-tuning's MAC, between the two "
+        "nearest points of the curve over exit thresholds (PABEE: patiences). `-`: the arm never gets that cheap.",
+        "",
+        "| arm | seeds | full depth | its MAC |"
+        + "".join(f" at {saving:g}x |" for saving in SAVINGS)
+        + " as configured | its MAC |",
+        "|---|---|---|---|" + "---|" * len(SAVINGS) + "---|---|",
+    ]
+    lines += [_row(arm) for arm in sorted(arms.values(), key=_order)]
+    lines += ["", *_comparison(arms, plain), "", *_gates(arms), "", *_conditions(arms)]
+    return "\n".join(lines) + "\n"
+
+
+def best_plain(arms: dict[str, ArmResult]) -> ArmResult | None:
+    """Of plain fine-tuning with either pooling the one that is better on the validation texts."""
+    plain = [arm for name, arm in arms.items() if name.startswith("plain")]
+    return max(
+        plain,
+        key=lambda arm: sum(run["validation"][arm.metric] for run in arm.runs) / len(arm.runs),
+        default=None,
+    )
+
+
+def _order(arm: ArmResult) -> tuple[int, str]:
+    known = ["plain-mean", "plain-first", "truncated", "deebert", "pabee", "no-contrast", "no-hard", "smartbert"]
+    place = next((number for number, name in enumerate(known) if arm.name.startswith(name)), len(known))
+    return place, arm.name
+
+
+def _metric_name(metric: str) -> str:
+    return {"accuracy": "Accuracy (%)", "f1": "F1 (x100)", "matthews": "Matthews correlation (x100)"}[metric]
+
+
+def _row(arm: ArmResult) -> str:
+    quality, share = arm.full_depth()
+    deviation = arm.deviation()
+    spread = "" if math.isnan(deviation) else f" ± {100 * deviation:.2f}"
+    cells = [arm.name, str(len(arm.runs)), f"{100 * quality:.2f}{spread}", f"{share:.1%}"]
+    for saving in SAVINGS:
+        value = arm.at(saving)
+        cells.append("-" if value is None else f"{100 * value:.2f}")
+    if arm.curve is None or arm.curve == "patience":
+        cells += ["", ""]
+    else:
+        configured, cost = arm.configured()
+        cells += [f"{100 * configured:.2f}", f"{cost:.1%}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _comparison(arms: dict[str, ArmResult], plain: ArmResult | None) -> list[str]:
+    """SmartBERT's accuracy against every rival's at the same cost, and against plain fine-tuning at full cost."""
+    smart = arms.get("smartbert")
+    if smart is None:
+        return []
+    lines = [
+        "SmartBERT's accuracy minus a rival's, in points, with the 95 % interval over texts (paired bootstrap, "
+        "correct answers averaged over seeds); plain fine-tuning is taken at its full cost, the others at SmartBERT's:",
+        "",
+        "| against |" + "".join(f" at {saving:g}x |" for saving in COMPARED),
+        "|---|" + "---|" * len(COMPARED),
+    ]
+    rivals = [arm for arm in sorted(arms.values(), key=_order) if arm is not smart and arm.curve is not None]
+    for rival in [*([plain] if plain else []), *rivals]:
+        shared = _same_seeds(smart, rival)
+        cells = []
+        for saving in COMPARED:
+            ours = shared[0].right_at(saving)
+            theirs = shared[1].right_at_full_depth() if rival.curve is None else shared[1].right_at(saving)
+            cells.append(_difference(ours, theirs))
+        lines.append(f"| {rival.name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _same_seeds(one: ArmResult, other: ArmResult) -> tuple[ArmResult, ArmResult]:
+    """Both arms with the seeds that both have."""
+    seeds = {run["seed"] for run in one.runs} & {run["seed"] for run in other.runs}
+
+    def restricted(arm: ArmResult) -> ArmResult:
+        runs: Sequence[dict[str, object]] = tuple(run for run in arm.runs if run["seed"] in seeds)
+        return ArmResult(name=arm.name, curve=arm.curve, runs=tuple(runs))
+
+    return restricted(one), restricted(other)
+
+
+def _gates(arms: dict[str, ArmResult]) -> list[str]:
+    """What gates save: skipping alone, and the same model with gates obeyed and not, at equal cost."""
+    gated = [arm for arm in sorted(arms.values(), key=_order) if arm.curve == "both"]
+    if not gated:
+        return []
+    lines = [
+        "What the gates bring. Early exits off: the metric and MAC with gates obeyed and not, and the share of texts "
+        "that skip each layer. Early exits on: accuracy with gates obeyed minus not, in points, at equal cost "
+        "(95 % interval over texts).",
+        "",
+        "| arm | gates on | its MAC | gates off | its MAC | skipped, layer by layer |"
+        + "".join(f" at {saving:g}x |" for saving in COMPARED),
+        "|---|---|---|---|---|---|" + "---|" * len(COMPARED),
+    ]
+    for arm in gated:
+        off = ArmResult(name="gates off", curve="gates off", runs=arm.runs)
+        quality, share = arm.full_depth()
+        off_quality, off_share = off.dearest()
+        layers = range(int(arm.runs[0]["layers"]))
+        rates = [sum(run["full_depth"]["skip_rate"][layer] for run in arm.runs) / len(arm.runs) for layer in layers]
+        cells = [
+            arm.name,
+            f"{100 * quality:.2f}",
+            f"{share:.1%}",
+            f"{100 * off_quality:.2f}",
+            f"{off_share:.1%}",
+            " ".join(f"{100 * rate:.0f}" for rate in rates),
+            *(_difference(arm.right_at(saving), off.right_at(saving)) for saving in COMPARED),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _difference(one_r: NDArray[np.float64] | None, other_r: NDArray[np.float64] | None) -> str:
+    if one_r is None or other_r is None:
+        return "-"
+    found = paired_difference(one_r, other_r)
+    return f"{found.points:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def _conditions(arms: dict[str, ArmResult]) -> list[str]:
+    runs = [run for arm in arms.values() for run in arm.runs]
+    conditions = runs[0]["conditions"]
+    smart = next((run for run in runs if run["arm"] == "smartbert"), runs[0])
+    kept = ("stage1_epochs", "plain_epochs", "soft_epochs", "stage2_epochs", "learning_rate", "head_learning_rate",
+            "stage2_learning_rate", "gate_lambda", "target_layers", "joint_exits", "distillation", "head_query",
+            "batch_size", "max_length", "precision")  # fmt: skip
+    return [
+        f"Conditions: {conditions['device']}, {conditions['threads']} threads of {conditions['cores']} "
+        f"{conditions['machine']} cores a run, training in {smart['settings']['precision']}, measured in fp32; "
+        f"Python {conditions['python']}, torch {conditions['torch']}, transformers {conditions['transformers']}.",
+        "",
+        "Settings: " + ", ".join(f"{name} {smart['settings'][name]}" for name in kept) + ".",
+    ]

@@ -1,0 +1,113 @@
+"""runs.py: what a run's file says, and that a run is not made twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from smartbert.experiments.runs import CURVE_COLUMNS, SAVINGS, do_run, is_done
+from smartbert.macs import layer_macs
+from tests.conftest import make_encoder_config
+from tests.smartbert.conftest import DEV_TEXTS
+from tests.smartbert.experiments.conftest import Done
+
+
+def test_a_file_has_the_figures_with_their_conditions(done: Done) -> None:
+    figures = done.figures("smartbert", 50)
+    assert (figures["task"], figures["arm"], figures["backbone"], figures["seed"]) == (
+        "trec6",
+        "smartbert",
+        "encoder",
+        50,
+    )
+    assert figures["note"] == "a tiny encoder"
+    assert figures["texts"]["dev"] == len(DEV_TEXTS)
+    assert figures["conditions"]["torch"] and figures["conditions"]["threads"] >= 1
+    assert set(figures["curves"]) == {"both", "gates off", "patience", "exits off"}
+    for rows in figures["curves"].values():
+        assert all(len(row) == len(CURVE_COLUMNS) for row in rows)
+
+
+def test_the_curve_ends_at_full_depth_and_gets_cheaper_with_the_threshold(done: Done) -> None:
+    figures = done.figures("smartbert", 50)
+    rows = figures["curves"]["both"]
+    shares = [row[-1] for row in rows]
+    assert rows[0][0] == 0.0
+    assert shares == sorted(shares, reverse=True)
+    assert rows[0][1] == pytest.approx(figures["full_depth"]["accuracy"], abs=1e-5)
+
+
+def test_who_is_right_agrees_with_the_accuracy(done: Done) -> None:
+    for label in ("smartbert", "deebert", "plain-mean"):
+        figures = done.figures(label, 51)
+        right = figures["right"]["full depth"]
+        assert len(right) == len(DEV_TEXTS)
+        assert right.count("1") / len(right) == pytest.approx(figures["full_depth"]["accuracy"])
+    curve = {row[0]: row[1] for row in done.figures("deebert", 50)["curves"]["gates off"]}
+    checked = 0
+    for place in done.figures("deebert", 50)["at"]["gates off"].values():
+        for value, right in zip(place["values"], place["right"], strict=True):
+            if value in curve:  # points at which nothing changes are left out of the file
+                assert right.count("1") / len(right) == pytest.approx(curve[value], abs=1e-5)
+                checked += 1
+    assert checked > 0
+
+
+def test_the_texts_at_a_saving_cost_just_that_on_average(done: Done) -> None:
+    figures = done.figures("deebert", 50)
+    share_of = {row[0]: row[-1] for row in figures["curves"]["gates off"]}
+    for saving in SAVINGS:
+        place = figures["at"]["gates off"].get(f"{saving:g}")
+        if place is None or not all(value in share_of for value in place["values"]) or place["share"] == 0.0:
+            continue
+        cheap, dear = (share_of[value] for value in place["values"])
+        assert (1 - place["share"]) * cheap + place["share"] * dear == pytest.approx(1 / saving, abs=1e-4)
+
+
+def test_a_truncated_model_is_measured_against_the_whole_encoder(done: Done) -> None:
+    # Two of four layers, and nothing else of any size: half of plain fine-tuning's MAC.
+    assert done.figures("truncated-2", 50)["full_depth"]["mac_share"] == pytest.approx(0.5, abs=0.01)
+    assert done.figures("plain-mean", 50)["full_depth"]["mac_share"] == pytest.approx(1.0)
+    whole = layer_macs(make_encoder_config().to_dict(), np.array([10]))[0] * 4
+    assert done.figures("plain-mean", 50)["plain_macs"] > whole / 2
+
+
+def test_an_arm_without_gates_never_skips(done: Done) -> None:
+    figures = done.figures("deebert", 50)
+    assert set(figures["curves"]) == {"gates off", "patience"}
+    assert figures["full_depth"]["skip_rate"] == [0.0] * 4
+
+
+def test_a_run_that_is_there_is_known_by_its_settings(done: Done) -> None:
+    run = done.runs[0]
+    assert is_done(run, done.results)
+    assert not is_done(replace(run, settings=replace(run.settings, gate_lambda=0.5)), done.results)
+    assert not is_done(replace(run, max_train_samples=30), done.results)
+    assert not is_done(replace(run, settings=replace(run.settings, seed=52)), done.results)
+
+
+def test_no_checkpoint_is_left_behind(done: Done) -> None:
+    assert not list(done.work.rglob("*.safetensors"))
+
+
+def test_an_interrupted_run_is_taken_up_again(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop_in_stage_2(line: str) -> None:
+        if line.startswith("stage 2"):
+            raise Stop
+
+    folder = tmp_path_factory.mktemp("interrupted")
+    run = done.runs[0]
+    with pytest.raises(Stop):
+        do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=stop_in_stage_2)
+    assert not (folder / "results").exists()
+    said: list[str] = []
+    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=said.append)
+    assert not [line for line in said if line.startswith("stage 1: epoch")]
+    again = json.loads(run.file(folder / "results").read_text(encoding="utf-8"))
+    assert again["curves"] == done.figures("smartbert", 50)["curves"]

@@ -1,0 +1,69 @@
+"""Training in a process of its own that dies by SIGKILL at a chosen file operation, as `kill -9` could have hit it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from smartbert.data import TaskData
+from smartbert.settings import TrainingSettings
+from smartbert.training import train
+
+# Starting a process costs seconds of imports: here one server does them once, and its forks begin with them done.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The moment before Python does `event` (an audit event: "open", "os.rename", ...) to a path like `path`."""
+
+    event: str
+    path: str
+
+    def kill_here(self) -> None:
+        """From now on this process ends the moment it comes to the point."""
+
+        def hook(event: str, arguments: tuple[object, ...]) -> None:
+            if event == self.event and isinstance(arguments[0], str | Path) and fnmatch(str(arguments[0]), self.path):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KilledRun:
+    """How a process ended (-9 by SIGKILL) and the lines it said before."""
+
+    exit_code: int | None
+    said: tuple[str, ...]
+
+
+def train_until(
+    point: Point, encoder: Path, data: TaskData, output: Path, settings: TrainingSettings, *, resume: bool
+) -> KilledRun:
+    """Train in another process that dies at `point`."""
+    lines = output.with_name("said.txt")
+    lines.write_text("", encoding="utf-8")
+    process = _PROCESSES.Process(target=_train, args=(point, encoder, data, output, settings, resume, lines))
+    process.start()
+    process.join(timeout=120)
+    if process.is_alive():
+        process.kill()
+    return KilledRun(exit_code=process.exitcode, said=tuple(lines.read_text(encoding="utf-8").splitlines()))
+
+
+def _train(
+    point: Point, encoder: Path, data: TaskData, output: Path, settings: TrainingSettings, resume: bool, lines: Path
+) -> None:
+    def say(line: str) -> None:
+        with lines.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    point.kill_here()
+    train(str(encoder), data, output, settings, resume=resume, say=say)

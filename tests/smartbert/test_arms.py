@@ -1,0 +1,73 @@
+"""arms.py: what each control arm fixes, and that it leaves everything else as it was given."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from smartbert.arms import ARMS, settings_of
+from smartbert.settings import ARM_NAMES
+from smartbert_runtime.errors import ConfigError
+from tests.smartbert.conftest import TINY_SETTINGS
+
+# Every setting that an arm may fix has another value here.
+GIVEN = replace(
+    TINY_SETTINGS,
+    stage1_epochs=5,
+    plain_epochs=1,
+    soft_epochs=2,
+    eta1=0.1,
+    eta2=0.2,
+    joint_exits=0.3,
+    distillation=0.4,
+    target_layers=2.5,
+    keep_layers=3,
+)
+NO_GATES = {
+    "plain_epochs": 5,
+    "soft_epochs": 0,
+    "eta1": 0.0,
+    "eta2": 0.0,
+    "joint_exits": 0.0,
+    "distillation": 0.0,
+}
+CHANGES: dict[str, dict[str, Any]] = {
+    "smartbert": {},
+    "no-contrast": {"eta1": 0.0, "eta2": 0.0},
+    "no-hard": {"soft_epochs": 4},  # all that the plain epoch leaves
+    "deebert": NO_GATES,
+    "pabee": NO_GATES,
+    "plain": {},
+    "truncated": {},
+}
+
+
+def test_every_arm_that_can_be_named_exists() -> None:
+    assert tuple(ARMS) == ARM_NAMES == tuple(CHANGES)
+
+
+@pytest.mark.parametrize("arm", ARM_NAMES)
+def test_an_arm_changes_what_makes_it_and_nothing_else(arm: str) -> None:
+    given = replace(GIVEN, arm=arm)
+    assert asdict(settings_of(given)) == {**asdict(given), **CHANGES[arm]}
+
+
+@pytest.mark.parametrize("arm", ARM_NAMES)
+def test_an_arm_taken_twice_is_the_same_arm(arm: str) -> None:
+    once = settings_of(replace(GIVEN, arm=arm))
+    assert settings_of(once) == once
+
+
+def test_the_truncated_arm_must_be_told_how_many_layers() -> None:
+    with pytest.raises(ConfigError, match="'truncated' needs to know how many layers") as caught:
+        settings_of(replace(GIVEN, arm="truncated", keep_layers=0))
+    assert "--keep-layers" in caught.value.hint
+    assert settings_of(replace(GIVEN, arm="plain", keep_layers=0)).keep_layers == 0
+
+
+def test_arms_differ_in_what_is_trained_and_in_how_exits_are_decided() -> None:
+    assert [name for name, arm in ARMS.items() if arm.plain] == ["plain", "truncated"]
+    assert [name for name, arm in ARMS.items() if arm.gated] == ["smartbert", "no-contrast", "no-hard"]
+    assert [name for name, arm in ARMS.items() if arm.rule == "patience"] == ["pabee"]

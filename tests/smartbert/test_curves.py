@@ -1,0 +1,172 @@
+"""curves.py: summaries, curves and what lies between their points, on texts and numbers worked out by hand."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from smartbert.curves import (
+    CURVE_THRESHOLDS,
+    CurvePoint,
+    at_macs,
+    bracket,
+    curve_point,
+    entropy_curve,
+    patience_curve,
+    summarise,
+)
+from smartbert.decisions import Decisions, Recording, decide
+from smartbert_runtime.policy import Policy
+from tests.smartbert.recordings import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
+
+
+def cost(decisions: Decisions) -> NDArray[np.int64]:
+    """Every layer run costs 100 MAC, nothing else costs any."""
+    return decisions.layers_run_r * 100
+
+
+def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
+    # At 0.5: A exits at 1 (right), B at 2 (right), C runs 1, skips 2 and 3, and is answered by head 3 (right).
+    summary = summarise(RECORDING, Policy(exit_threshold=0.5), ("no", "yes"))
+    assert summary.texts == 3
+    assert (summary.accuracy, summary.f1, summary.matthews) == (1.0, 1.0, 1.0)
+    assert summary.recall == {"no": 1.0, "yes": 1.0}
+    assert summary.mean_layers_run == pytest.approx((1 + 1 + 1) / 3)
+    assert summary.skip_rate == pytest.approx((1 / 3, 1 / 3, 1 / 3))  # B; C, not A, which has left; C
+    assert summary.exit_rate == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    # Each head alone, whoever asks it: head 1 right for A; head 2 for A and B; head 3 for A and C.
+    assert summary.exit_accuracy == pytest.approx((1 / 3, 2 / 3, 2 / 3))
+
+
+def test_summary_at_full_depth_equals_the_hand_count() -> None:
+    # Exits never: A runs 1 and 3, B runs 2 and 3 and head 3 gets it wrong, C runs 1.
+    summary = summarise(RECORDING, Policy(exit_threshold=0.0), ("no", "yes"))
+    assert summary.accuracy == pytest.approx(2 / 3)
+    assert (summary.f1, summary.matthews) == (0.0, 0.0)  # no text is answered "yes"
+    assert summary.recall == {"no": 1.0, "yes": 0.0}
+    assert summary.mean_layers_run == pytest.approx((2 + 2 + 1) / 3)
+    assert summary.skip_rate == pytest.approx((1 / 3, 2 / 3, 1 / 3))
+    assert summary.exit_rate == (0.0, 0.0, 1.0)
+
+
+def test_a_label_without_texts_has_no_recall() -> None:
+    only_no = Recording(
+        skip_logits_rl=RECORDING.skip_logits_rl[:1],
+        logits_rlc=RECORDING.logits_rlc[:1],
+        label_ids_r=RECORDING.label_ids_r[:1],
+    )
+    assert summarise(only_no, Policy(), ("no", "yes")).recall == {"no": 1.0}
+
+
+def test_the_skip_threshold_decides_who_skips() -> None:
+    # sigmoid(2) = 0.88: at 0.9 nobody skips, so C meets head 2, sure of the wrong class.
+    summary = summarise(RECORDING, Policy(skip_threshold=0.9, exit_threshold=0.5), ("no", "yes"))
+    assert summary.skip_rate == (0.0, 0.0, 0.0)
+    assert summary.exit_rate == pytest.approx((2 / 3, 1 / 3, 0.0))  # A and B at 1, C at 2
+    assert summary.accuracy == pytest.approx(1 / 3)
+    # Answers 0, 0, 1 for labels 0, 1, 0: (1 x 3 - (2 x 2 + 1 x 1)) / (9 - 5) = -0.5.
+    assert summary.matthews == pytest.approx(-0.5)
+    assert summary.mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
+
+
+def test_a_layer_without_a_head_has_no_accuracy_of_its_own() -> None:
+    recording = Recording(
+        skip_logits_rl=np.full((2, 3), RUN, dtype=np.float32),
+        logits_rlc=np.array([[NO_HEAD, SURE_1, SURE_1], [NO_HEAD, SURE_0, SURE_1]], dtype=np.float32),
+        label_ids_r=np.array([1, 1]),
+    )
+    summary = summarise(recording, Policy(exit_threshold=0.0), ("no", "yes"))
+    # None, and not 0: NaN logits look like class 0 to an argmax.
+    assert summary.exit_accuracy == (None, 0.5, 1.0)
+    assert summary.exit_rate == (0.0, 0.0, 1.0)
+
+
+def test_curve_thresholds_are_never_and_then_even_on_a_logarithmic_scale() -> None:
+    assert CURVE_THRESHOLDS[:2] == (0.0, 1e-6) and CURVE_THRESHOLDS[-1] == 1.0
+    steps = [high / low for low, high in pairwise(CURVE_THRESHOLDS[1:])]
+    assert steps == pytest.approx([10 ** (1 / 20)] * 120, rel=1e-3)  # rounded to four digits
+
+
+def test_the_entropy_curve_turns_where_the_entropies_lie() -> None:
+    points = entropy_curve(RECORDING, Policy(skip_threshold=0.5), cost)
+    assert [point.value for point in points] == list(CURVE_THRESHOLDS)
+    shown = {point.value: (point.accuracy, point.mean_layers_run, point.macs) for point in points}
+    assert shown[0.0] == pytest.approx((2 / 3, 5 / 3, 500 / 3))  # nobody exits
+    assert shown[1e-6] == pytest.approx((2 / 3, 4 / 3, 400 / 3))  # A, entropy 6e-8, exits at 1
+    assert shown[0.4467] == pytest.approx((2 / 3, 4 / 3, 400 / 3))
+    assert shown[0.5012] == pytest.approx((1.0, 3 / 3, 100.0))  # B, entropy 0.469, exits at 2 in time
+    assert shown[0.8913] == pytest.approx((1.0, 3 / 3, 100.0))
+    assert shown[1.0] == pytest.approx((2 / 3, 3 / 3, 100.0))  # C, entropy 0.971, exits at 1 with the wrong answer
+
+
+def test_the_rest_of_the_policy_stays_as_it_is_along_the_entropy_curve() -> None:
+    # Nobody skips at 0.9: three layers for all at full depth, and A and B out after one at 0.5012.
+    points = {point.value: point for point in entropy_curve(RECORDING, Policy(skip_threshold=0.9), cost)}
+    assert points[0.0].mean_layers_run == 3.0
+    assert points[0.5012].mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
+
+
+def test_the_patience_curve_goes_from_never_exiting_down_to_patience_1() -> None:
+    # Labels are A. ABBB leaves at 3 with patience 1, at 4 with 2; AAAA at 2, 3, 4; ABAB never before 4.
+    points = patience_curve(answering(["ABBB", "AAAA", "ABAB"]), Policy(), cost)
+    assert [point.value for point in points] == [4, 3, 2, 1]
+    assert [point.mean_layers_run for point in points] == pytest.approx([4.0, 4.0, 11 / 3, 3.0])
+    assert [point.macs for point in points] == pytest.approx([400.0, 400.0, 1100 / 3, 300.0])
+    assert [point.accuracy for point in points] == pytest.approx([1 / 3] * 4)
+
+
+def test_a_curve_point_carries_all_three_figures_and_the_mean_cost() -> None:
+    policy = Policy(skip_threshold=0.9, exit_threshold=0.5)
+    point = curve_point(RECORDING, 0.5, decide(RECORDING, policy), cost)
+    summary = summarise(RECORDING, policy, ())
+    assert (point.value, point.macs) == pytest.approx((0.5, 400 / 3))
+    assert (point.accuracy, point.f1, point.matthews) == (summary.accuracy, summary.f1, summary.matthews)
+    assert point.mean_layers_run == summary.mean_layers_run
+
+
+def _point(macs: float, accuracy: float, matthews: float = 0.0) -> CurvePoint:
+    return CurvePoint(value=0.0, accuracy=accuracy, f1=0.0, matthews=matthews, mean_layers_run=0.0, macs=macs)
+
+
+# Out of order, as a curve over skip thresholds may be: by cost 100, 200, 400.
+POINTS = (_point(400.0, 0.90, 0.8), _point(100.0, 0.60, 0.0), _point(200.0, 0.80, 0.4))
+
+
+@pytest.mark.parametrize(
+    ("macs", "found", "accuracy", "matthews"),
+    [
+        (100.0, (1, 2, 0.0), 0.60, 0.0),  # a point itself
+        (150.0, (1, 2, 0.5), 0.70, 0.2),
+        (200.0, (2, 0, 0.0), 0.80, 0.4),
+        (250.0, (2, 0, 0.25), 0.825, 0.5),  # a quarter of the texts at the dearer setting
+        (400.0, (0, 0, 0.0), 0.90, 0.8),
+        (9000.0, (0, 0, 0.0), 0.90, 0.8),  # cheaper throughout: its dearest point
+    ],
+)
+def test_between_two_points_every_mixture_can_be_had(
+    macs: float, found: tuple[int, int, float], accuracy: float, matthews: float
+) -> None:
+    assert bracket(POINTS, macs) == pytest.approx(found)
+    assert at_macs(POINTS, macs) == pytest.approx(accuracy)
+    assert at_macs(POINTS, macs, "matthews") == pytest.approx(matthews)
+
+
+def test_a_curve_that_never_gets_so_cheap_has_no_value_there() -> None:
+    assert bracket(POINTS, 99.9) is None
+    assert at_macs(POINTS, 99.9) is None
+
+
+def test_a_mixture_costs_what_was_asked_for() -> None:
+    found = bracket(POINTS, 333.0)
+    assert found is not None
+    cheap, dear, share = found
+    assert (1 - share) * POINTS[cheap].macs + share * POINTS[dear].macs == pytest.approx(333.0)
+
+
+def test_points_of_equal_cost_divide_nothing_by_zero() -> None:
+    points = (_point(100.0, 0.5), _point(100.0, 0.7), _point(300.0, 0.9))
+    assert at_macs(points, 200.0) == pytest.approx(0.8)  # half way from the second
+    assert at_macs((_point(100.0, 0.5),), 100.0) == 0.5

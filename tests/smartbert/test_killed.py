@@ -1,0 +1,151 @@
+"""A run killed with SIGKILL and resumed ends with the weights and the figures of one that was never broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from smartbert.cli.train import main
+from smartbert.data import TaskData
+from smartbert.saving import MARKER
+from smartbert.training import train
+from tests.helpers import run_main
+from tests.smartbert.command import arguments
+from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
+from tests.smartbert.killing import Point, train_until
+
+# Three epochs: at least one is neither the last nor the best and is removed.
+SETTINGS = replace(TINY_SETTINGS, stage1_epochs=3, stage2_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> Path:
+    """The checkpoint of an unbroken run with SETTINGS; read only."""
+    output = tmp_path_factory.mktemp("unbroken") / "ckpt"
+    train(str(encoder_dir), task_data, output, SETTINGS)
+    return output
+
+
+def _kill(point: Point, encoder: Path, data: TaskData, output: Path, *, resume: bool) -> list[str]:
+    """Train up to the point; the epochs that were gone through on the way."""
+    run = train_until(point, encoder, data, output, SETTINGS, resume=resume)
+    assert run.exit_code == -signal.SIGKILL, (point, run)
+    assert not output.exists()
+    return _epochs(run.said)
+
+
+def _epochs(said: tuple[str, ...] | list[str]) -> list[str]:
+    return [line.split("  ")[0] for line in said if "epoch" in line]
+
+
+def _saved(stage: Path) -> dict[str, bool]:
+    """The stage's epochs in their order, and whether each is marked as whole."""
+    folders = sorted(stage.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
+    return {folder.name: (folder / MARKER).exists() for folder in folders}
+
+
+def _report(checkpoint: Path) -> dict[str, Any]:
+    """training_report.json without the evaluations' timings."""
+    report: dict[str, Any] = json.loads((checkpoint / "training_report.json").read_text(encoding="utf-8"))
+    for log in ("stage1_log", "stage2_log"):
+        timings = ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")
+        report[log] = [{name: entry[name] for name in entry if name not in timings} for entry in report[log]]
+    return report
+
+
+def _assert_same(one: Path, other: Path) -> None:
+    assert _report(one) == _report(other)
+    first, second = (load_file(checkpoint / "model.safetensors") for checkpoint in (one, other))
+    assert list(first) == list(second)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
+    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    output = tmp_path / "ckpt"
+    stage1, stage2 = (tmp_path / "ckpt.partial" / name for name in ("stage1", "stage2"))
+    steps = -(-len(task_data.train) // SETTINGS.batch_size)
+    first, second = f"checkpoint-{steps}", f"checkpoint-{2 * steps}"
+
+    # In the middle of writing the very first epoch: its weights are there, its state is not.
+    point = Point(event="open", path=f"*/stage1/{first}/trainer_state.json")
+    assert _kill(point, encoder_dir, task_data, output, resume=False) == ["stage 1: epoch 1"]
+    assert _saved(stage1) == {first: False}
+    assert (stage1 / first / "model.safetensors").is_file()
+
+    # The first epoch again, then the second, all of it written but its marker: it does not count.
+    point = Point(event="open", path=f"*/stage1/{second}/{MARKER}")
+    assert _kill(point, encoder_dir, task_data, output, resume=True) == ["stage 1: epoch 1", "stage 1: epoch 2"]
+    assert _saved(stage1) == {first: True, second: False}
+    assert (stage1 / second / "trainer_state.json").is_file()
+
+    # The second epoch again; killed in stage 2, its first epoch half written.
+    point = Point(event="open", path=f"*/stage2/{first}/trainer_state.json")
+    epochs = ["stage 1: epoch 2", "stage 1: epoch 3", "stage 2: epoch 1"]
+    assert _kill(point, encoder_dir, task_data, output, resume=True) == epochs
+    assert _saved(stage2) == {first: False}
+
+    # Between the two epochs of stage 2, the first one just marked.
+    point = Point(event="os.mkdir", path=f"*/stage2/{second}")
+    assert _kill(point, encoder_dir, task_data, output, resume=True) == ["stage 2: epoch 1", "stage 2: epoch 2"]
+    assert _saved(stage2) == {first: True}
+
+    # All is trained and written, but has not taken the place of OUTPUT yet.
+    point = Point(event="os.rename", path="*/.ckpt.*")
+    assert _kill(point, encoder_dir, task_data, output, resume=True) == ["stage 2: epoch 2"]
+
+    said: list[str] = []
+    train(str(encoder_dir), task_data, output, SETTINGS, resume=True, say=said.append)
+    assert _epochs(said) == []
+    _assert_same(output, unbroken)
+    assert not output.with_name("ckpt.partial").exists()
+
+
+def test_a_run_killed_while_it_removes_an_epoch_ends_as_an_unbroken_one(
+    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    output = tmp_path / "ckpt"
+    removing = Point(event="shutil.rmtree", path="*/stage1/checkpoint-*")
+    _kill(removing, encoder_dir, task_data, output, resume=False)
+    saved = _saved(tmp_path / "ckpt.partial" / "stage1")
+    assert list(saved.values()).count(False) == 1  # the one being removed has lost its marker first
+    assert list(saved.values())[-1]
+    _kill(removing, encoder_dir, task_data, output, resume=True)  # once more, while what is left is removed
+    train(str(encoder_dir), task_data, output, SETTINGS, resume=True)
+    _assert_same(output, unbroken)
+
+
+def test_the_command_killed_from_outside_goes_on_with_resume(
+    trained: TrainedRun,
+    encoder_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = arguments(encoder_dir, tmp_path, TINY_SETTINGS)
+    command = [sys.executable, "-c", "from smartbert.cli.train import main; main()", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        # Somewhere in epoch 2, wherever that is by then.
+        while process.poll() is None and not list(tmp_path.glob(f"ckpt.partial/stage1/*/{MARKER}")):
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+        _, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, err
+    assert not (tmp_path / "ckpt").exists()
+
+    again = run_main(main, *options, "--resume", monkeypatch=monkeypatch, capsys=capsys)
+    assert again.code == 0, again.err
+    assert _epochs(again.err.splitlines())[0] != "stage 1: epoch 1"
+    _assert_same(tmp_path / "ckpt", trained.output)
