@@ -67,7 +67,7 @@ def measure_steps(model: str, data: TaskData, settings: TrainingSettings, *, ste
                 seconds[name].append(taken)
     conditions = (
         f"{steps} steps of {settings.batch_size} texts of like length, {tokens:.1f} tokens on average with padding; "
-        f"{settings.precision}; {torch.get_num_threads()} threads of {os.cpu_count()} {platform.machine()} cores, load "
+        f"{'bf16' if settings.precision == 'bf16' else 'fp32'}; {torch.get_num_threads()} threads of {os.cpu_count()} {platform.machine()} cores, load "
         f"{os.getloadavg()[0]:.1f}; torch {torch.__version__}"
     )
     costs = tuple(_cost(name, taken, seconds["plain"]) for name, taken in seconds.items())
