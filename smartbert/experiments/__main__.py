@@ -131,6 +131,7 @@ def _setup(task: str, model: str, data: Path | None, max_train_samples: int | No
 
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", hint="known tasks: " + ", ".join(TASKS))
+    TASKS[task].source(data, max_train_samples)  # its errors now, and not once a run
     return Setup(
         task=TASKS[task],
         model=model,
@@ -141,5 +142,10 @@ def _setup(task: str, model: str, data: Path | None, max_train_samples: int | No
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of `python -m smartbert.experiments`."""
     run_commands(glue, options, steps)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,9 +22,11 @@ def do_runs(runs: Sequence[Run], results: Path, work: Path, *, jobs: int, keep_c
     """
     missing = [run for run in runs if not is_done(run, results)]
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
-    # Before the processes start: side by side with all cores each, torch's threads spin against each other.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+    with (
+        _environment(OMP_NUM_THREADS=str(threads)),
+        ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
+    ):
         waiting = {pool.submit(_one, run, results, work, keep_checkpoints): run for run in missing}
         failed = None
         for number, done in enumerate(as_completed(waiting), start=1):
@@ -33,6 +36,24 @@ def do_runs(runs: Sequence[Run], results: Path, work: Path, *, jobs: int, keep_c
             say(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
     if failed is not None:
         raise failed
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    """What processes started inside find in their environment.
+
+    Side by side with all cores each, torch's threads would spin against each other; it reads the number as it starts.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool) -> None:

@@ -59,15 +59,17 @@ def measure_steps(model: str, data: TaskData, settings: TrainingSettings, *, ste
     contestants["stage 2"] = Stage2(_smart(model, settings, names), settings)
     optimizers = {name: make_optimizer(objective, settings, 1e-5, 1e-5) for name, objective in contestants.items()}
     batches, tokens = _batches(data, tokenizer, settings, steps)
+    bf16 = settings.precision == "bf16"
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number, batch in enumerate([batches[0], *batches]):
         for name, objective in contestants.items():
-            taken = _step(objective, optimizers[name], batch, bf16=settings.precision == "bf16")
+            taken = _step(objective, optimizers[name], batch, bf16=bf16)
             if number:  # the first round warms up
                 seconds[name].append(taken)
+    precision = "bf16" if bf16 else "fp32"
     conditions = (
         f"{steps} steps of {settings.batch_size} texts of like length, {tokens:.1f} tokens on average with padding; "
-        f"{'bf16' if settings.precision == 'bf16' else 'fp32'}; {torch.get_num_threads()} threads of {os.cpu_count()} {platform.machine()} cores, load "
+        f"{precision}; {torch.get_num_threads()} threads of {os.cpu_count()} {platform.machine()} cores, load "
         f"{os.getloadavg()[0]:.1f}; torch {torch.__version__}"
     )
     costs = tuple(_cost(name, taken, seconds["plain"]) for name, taken in seconds.items())
