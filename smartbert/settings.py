@@ -204,8 +204,8 @@ class TrainingSettings:
         return replace(base, **{**shares, **given})
 
 
-# "best" was chosen from single-seed trials on TREC-6, "paper" is the RTE script of Hu et al., IJCAI 2023, padding counted
-# in the contrastive losses as in the paper's code, gates starting half open.
+# "best" was chosen from single-seed trials on TREC-6. "paper" is the RTE script of Hu et al., IJCAI 2023, with padding
+# counted in the contrastive losses as in the paper's code, and gates starting half open.
 RECIPES: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {
