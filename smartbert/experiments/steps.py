@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from transformers import DataCollatorWithPadding
 
+from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import load_tokenizer
 from smartbert.data import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
@@ -48,15 +49,8 @@ class StepReport:
 
 def measure_steps(model: str, data: TaskData, settings: TrainingSettings, *, steps: int = 30) -> StepReport:
     """Time `steps` steps of each kind, in turns on the same batches of real texts of like length."""
-    names: dict[str, Any] = {"id2label": dict(enumerate(data.labels))}
-    plain = PlainClassifier.from_backbone(model, pooling="mean", max_input_length=settings.max_length, **names)
-    tokenizer = load_tokenizer(model, vocab_size=int(plain.backbone_config["vocab_size"]))
-    contestants: dict[str, Objective] = {"plain": PlainFineTuning(plain, settings)}
-    for phase in Phase:
-        stage1 = Stage1(_smart(model, settings, names), settings)
-        stage1.phase = phase
-        contestants[f"stage 1, {phase.value}"] = stage1
-    contestants["stage 2"] = Stage2(_smart(model, settings, names), settings)
+    tokenizer = load_tokenizer(model, vocab_size=int(read_backbone_config(model)["vocab_size"]))
+    contestants = make_contestants(model, data.labels, settings)
     optimizers = {name: make_optimizer(objective, settings, 1e-5, 1e-5) for name, objective in contestants.items()}
     batches, tokens = _batches(data, tokenizer, settings, steps)
     bf16 = settings.precision == "bf16"
@@ -76,8 +70,21 @@ def measure_steps(model: str, data: TaskData, settings: TrainingSettings, *, ste
     return StepReport(costs=costs, conditions=conditions)
 
 
-def _smart(model: str, settings: TrainingSettings, names: dict[str, Any]) -> SmartBertForSequenceClassification:
-    return SmartBertForSequenceClassification.from_backbone(model, **names, **settings.model_settings())
+def make_contestants(model: str, labels: Sequence[str], settings: TrainingSettings) -> dict[str, Objective]:
+    """Plain fine-tuning, the three phases of stage 1 and stage 2, each with a model of its own."""
+    names: dict[str, Any] = {"id2label": dict(enumerate(labels))}
+
+    def smart() -> SmartBertForSequenceClassification:
+        return SmartBertForSequenceClassification.from_backbone(model, **names, **settings.model_settings())
+
+    plain = PlainClassifier.from_backbone(model, pooling="mean", max_input_length=settings.max_length, **names)
+    contestants: dict[str, Objective] = {"plain": PlainFineTuning(plain, settings)}
+    for phase in Phase:
+        stage1 = Stage1(smart(), settings)
+        stage1.phase = phase
+        contestants[f"stage 1, {phase.value}"] = stage1
+    contestants["stage 2"] = Stage2(smart(), settings)
+    return contestants
 
 
 def _batches(
