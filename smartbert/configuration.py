@@ -7,8 +7,9 @@ from typing import Any
 from transformers import BertConfig, PretrainedConfig
 
 from smartbert.backbones import Family, family_of
-from smartbert.settings import HEAD_QUERIES
 from smartbert_runtime.errors import ConfigError
+
+HEAD_QUERIES = ("first", "mean")
 
 
 class SmartBertConfig(PretrainedConfig):

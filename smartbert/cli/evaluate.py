@@ -44,13 +44,13 @@ def evaluate_checkpoint(
         from smartbert.checkpoint import load_classifier
         from smartbert.classifier import input_limit, label_names, policy_of
         from smartbert.data import number_labels
-        from smartbert.evaluation import SKIP_THRESHOLDS, evaluate
-        from smartbert.evaluation_text import evaluation_text
+        from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, evaluate
+        from smartbert.evaluation.recording import tokenize
+        from smartbert.evaluation.text import evaluation_text
         from smartbert.quiet import quiet_libraries
-        from smartbert.recording import tokenize
     if plot is not None:
         with require_extra("smartbert-evaluate --plot", "bench"):
-            from smartbert.plots import plot_evaluation
+            from smartbert.evaluation.plots import plot_evaluation
     quiet_libraries()
     examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labelled=True)
     model, tokenizer = load_classifier(checkpoint)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartbert.settings import RECIPES, TrainingSettings
+from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_command
 from smartbert_runtime.records import LABEL_COLUMN, Columns
 
@@ -58,7 +58,7 @@ def train(
     with require_extra("smartbert-train", "train"):
         from smartbert.data import DataSource, load_task
         from smartbert.quiet import quiet_libraries
-        from smartbert.training import train as run_training
+        from smartbert.training.train import train as run_training
     quiet_libraries()
     source = DataSource(
         train_file=train_file,

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert.decisions import Decisions, Recording, decide, decide_by_patience
-from smartbert.metrics import Quality, quality
+from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
+from smartbert.evaluation.metrics import Quality, quality
 from smartbert_runtime.policy import Policy
 
 # Curves are drawn over these normalised entropies: even on a logarithmic scale, because a trained head is mostly sure.

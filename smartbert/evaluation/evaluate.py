@@ -9,11 +9,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from smartbert.classifier import Classifier, backbone_config
-from smartbert.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
-from smartbert.decisions import decide
-from smartbert.macs import plain_macs
+from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
+from smartbert.evaluation.decisions import decide
+from smartbert.evaluation.macs import plain_macs
+from smartbert.evaluation.recording import mac_cost, record, token_counts
 from smartbert.plain import PlainClassifier
-from smartbert.recording import mac_cost, record, token_counts
 from smartbert_runtime.policy import Policy
 
 # Skip thresholds at which the curve with exits off is measured; each takes a pass, because skips change what follows.

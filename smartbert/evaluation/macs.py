@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert.configuration import SmartBertConfig
-from smartbert.decisions import Decisions
+from smartbert.evaluation.decisions import Decisions
 
 
 def layer_macs(backbone_config: dict[str, Any], tokens_r: NDArray[np.int64]) -> NDArray[np.int64]:

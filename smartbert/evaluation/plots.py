@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from smartbert.evaluation import Evaluation
+from smartbert.evaluation.evaluate import Evaluation
 from smartbert_runtime.errors import InputError
 
 # The colours of Okabe and Ito (2008), told apart by everyone.

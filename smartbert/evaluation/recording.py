@@ -15,8 +15,8 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 
 from smartbert.classifier import Classifier, backbone_config, label_names
 from smartbert.data import Split
-from smartbert.decisions import Decisions, Recording
-from smartbert.macs import MacCounter, plain_macs
+from smartbert.evaluation.decisions import Decisions, Recording
+from smartbert.evaluation.macs import MacCounter, plain_macs
 from smartbert.plain import PlainClassifier
 from smartbert_runtime.policy import Policy
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from smartbert.curves import Summary, at_macs
-from smartbert.evaluation import Evaluation
+from smartbert.evaluation.curves import Summary, at_macs
+from smartbert.evaluation.evaluate import Evaluation
 
 # What each curve is a curve over.
 SETTINGS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from smartbert.decisions import Recording, decide
+from smartbert.evaluation.decisions import Recording, decide
 from smartbert_runtime.policy import Policy
 
 # Candidate exit thresholds: normalised entropies from "never" to "always".

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smartbert.settings import TrainingSettings
+from smartbert.training.settings import TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_commands
 from smartbert_runtime.errors import ConfigError
 

@@ -10,7 +10,7 @@ from typing import Any
 from smartbert.backbones import read_backbone_config
 from smartbert.experiments.runs import Run
 from smartbert.experiments.tasks import Task
-from smartbert.settings import RECIPES, TrainingSettings
+from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
 # The order in which they are trained: what the targets are about first.

@@ -16,21 +16,21 @@ import numpy as np
 import torch
 import transformers
 
-from smartbert.arms import settings_of
 from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import load_classifier
 from smartbert.classifier import input_limit, policy_of
-from smartbert.curves import CurvePoint, bracket
 from smartbert.data import TaskData, load_task
-from smartbert.decisions import Recording, decide, decide_by_patience
-from smartbert.evaluation import evaluate
+from smartbert.evaluation.curves import CurvePoint, bracket
+from smartbert.evaluation.decisions import Recording, decide, decide_by_patience
+from smartbert.evaluation.evaluate import evaluate
+from smartbert.evaluation.macs import plain_macs
+from smartbert.evaluation.recording import record, token_counts, tokenize
 from smartbert.experiments.tasks import Task
-from smartbert.macs import plain_macs
 from smartbert.plain import PlainClassifier
 from smartbert.progress import Say
-from smartbert.recording import record, token_counts, tokenize
-from smartbert.settings import TrainingSettings
-from smartbert.training import train
+from smartbert.training.arms import settings_of
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import train
 from smartbert_runtime.policy import Policy
 
 # Fewer MAC than plain fine-tuning by these factors: where arms are compared text by text.

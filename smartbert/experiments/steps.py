@@ -17,12 +17,12 @@ from transformers import DataCollatorWithPadding
 from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import load_tokenizer
 from smartbert.data import TaskData
+from smartbert.evaluation.recording import token_counts, tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
 from smartbert.plain import PlainClassifier
-from smartbert.recording import token_counts, tokenize
-from smartbert.settings import TrainingSettings
-from smartbert.stages import make_optimizer
+from smartbert.training.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.stages import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)

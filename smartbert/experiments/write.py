@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from smartbert.evaluation.plots import ArmLine, plot_arms
 from smartbert.experiments.results import ArmResult, load_arms, metric_at, points_of
 from smartbert.experiments.runs import Run
 from smartbert.experiments.table import table_text
-from smartbert.plots import ArmLine, plot_arms
 
 
 def write_table(results: Path, run: Run) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from smartbert.settings import TrainingSettings
+from smartbert.training.settings import TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
 

@@ -12,7 +12,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from smartbert.losses import (
+from smartbert.modeling import ContrastHead, ExitHead, SmartBertForSequenceClassification
+from smartbert.plain import PlainClassifier
+from smartbert.training.losses import (
     classification_loss,
     cross_layer_contrast,
     distillation_loss,
@@ -20,9 +22,7 @@ from smartbert.losses import (
     hard_weight,
     target_penalty,
 )
-from smartbert.modeling import ContrastHead, ExitHead, SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
-from smartbert.settings import TrainingSettings
+from smartbert.training.settings import TrainingSettings
 from smartbert_runtime.policy import logit
 
 

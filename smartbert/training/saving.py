@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from smartbert.ranks import this_process
+from smartbert.training.ranks import this_process
 
 MARKER = "complete"
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from smartbert.metrics import METRICS
+from smartbert.evaluation.metrics import METRICS
 from smartbert_runtime.errors import ConfigError
 
 
@@ -18,8 +18,6 @@ _STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimiser", "
 
 ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "deebert", "pabee", "plain", "truncated")
 PRECISIONS = ("auto", "fp32", "bf16")
-HEAD_QUERIES = ("first", "mean")
-POOLINGS = ("mean", "first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +112,8 @@ class TrainingSettings:
         for name, known in (
             ("arm", ARM_NAMES),
             ("class_weights", ("none", "balanced")),
-            ("head_query", HEAD_QUERIES),
-            ("pooling", POOLINGS),
+            ("head_query", ("first", "mean")),
+            ("pooling", ("mean", "first")),
             ("precision", PRECISIONS),
             ("metric", METRICS),
         ):

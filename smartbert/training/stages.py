@@ -26,16 +26,16 @@ from transformers import (
 )
 
 from smartbert.classifier import Classifier, label_names
-from smartbert.curves import summarise
-from smartbert.decisions import Recording
-from smartbert.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
-from smartbert.order import LengthGrouped
+from smartbert.evaluation.curves import summarise
+from smartbert.evaluation.decisions import Recording
+from smartbert.evaluation.recording import token_counts
 from smartbert.plain import PlainClassifier
 from smartbert.progress import Progress, Say
-from smartbert.ranks import mean_over_processes
-from smartbert.recording import token_counts
-from smartbert.saving import MarkAndRotate, last_complete, remove_incomplete
-from smartbert.settings import TrainingSettings
+from smartbert.training.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
+from smartbert.training.order import LengthGrouped
+from smartbert.training.ranks import mean_over_processes
+from smartbert.training.saving import MarkAndRotate, last_complete, remove_incomplete
+from smartbert.training.settings import TrainingSettings
 from smartbert_runtime.errors import ConfigError, TrainingError
 from smartbert_runtime.policy import Policy
 

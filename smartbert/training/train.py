@@ -15,21 +15,21 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from smartbert.arms import ARMS, settings_of
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
 from smartbert.classifier import Classifier, backbone_config, saved_model
-from smartbert.curves import Summary, summarise
 from smartbert.data import TaskData
-from smartbert.evaluation import Evaluation, evaluate
+from smartbert.evaluation.curves import Summary, summarise
+from smartbert.evaluation.evaluate import Evaluation, evaluate
+from smartbert.evaluation.recording import record, tokenize
+from smartbert.evaluation.thresholds import ThresholdChoice, choose_exit_threshold
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain import PlainClassifier
 from smartbert.progress import Say
-from smartbert.ranks import processes, this_process
-from smartbert.recording import record, tokenize
-from smartbert.settings import TrainingSettings
-from smartbert.stages import run_stage
 from smartbert.staging import check_target, staged_folder
-from smartbert.thresholds import ThresholdChoice, choose_exit_threshold
+from smartbert.training.arms import ARMS, settings_of
+from smartbert.training.ranks import processes, this_process
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.stages import run_stage
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.policy import Policy
 

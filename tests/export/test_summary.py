@@ -6,11 +6,11 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
-from smartbert.curves import Summary
-from smartbert.evaluation import Evaluation
-from smartbert.settings import TrainingSettings
-from smartbert.thresholds import ThresholdChoice
-from smartbert.training import TrainingReport
+from smartbert.evaluation.curves import Summary
+from smartbert.evaluation.evaluate import Evaluation
+from smartbert.evaluation.thresholds import ThresholdChoice
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import TrainingReport
 from smartbert_export.summary import summary_text
 from smartbert_runtime.golden import read_golden
 from smartbert_runtime.manifest import open_package

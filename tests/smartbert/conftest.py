@@ -14,8 +14,8 @@ from torch import Tensor
 from smartbert.configuration import SmartBertConfig
 from smartbert.data import DataSource, TaskData, load_task
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.settings import TrainingSettings
-from smartbert.training import TrainingReport, train
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import TrainingReport, train
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, SENTENCES, make_model, make_tokenizer
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from smartbert.decisions import Recording
+from smartbert.evaluation.decisions import Recording
 
 RUN, SKIP = -2.0, 2.0  # skip logits either side of threshold 0.5
 # Logits of a two-class head, and its normalised entropy:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartbert.curves import (
+from smartbert.evaluation.curves import (
     CURVE_THRESHOLDS,
     CurvePoint,
     at_macs,
@@ -18,9 +18,9 @@ from smartbert.curves import (
     patience_curve,
     summarise,
 )
-from smartbert.decisions import Decisions, Recording, decide
+from smartbert.evaluation.decisions import Decisions, Recording, decide
 from smartbert_runtime.policy import Policy
-from tests.smartbert.recordings import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
+from tests.smartbert.evaluation.recordings import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
 
 
 def cost(decisions: Decisions) -> NDArray[np.int64]:

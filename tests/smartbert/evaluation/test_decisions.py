@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smartbert.decisions import Decisions, Recording, decide, decide_by_patience
+from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
 from smartbert_runtime.policy import Policy
-from tests.smartbert.recordings import NO_HEAD, RECORDING, RUN, SURE_1, answering
+from tests.smartbert.evaluation.recordings import NO_HEAD, RECORDING, RUN, SURE_1, answering
 
 
 def _shown(decisions: Decisions) -> list[tuple[int, int, int]]:

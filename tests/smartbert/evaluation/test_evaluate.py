@@ -9,13 +9,13 @@ import pytest
 import torch
 from datasets import Dataset
 
-from smartbert.curves import CurvePoint
 from smartbert.data import Split
-from smartbert.evaluation import Evaluation, evaluate
-from smartbert.macs import MacCounter, plain_macs
+from smartbert.evaluation.curves import CurvePoint
+from smartbert.evaluation.evaluate import Evaluation, evaluate
+from smartbert.evaluation.macs import MacCounter, plain_macs
+from smartbert.evaluation.recording import token_counts, tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain import PlainClassifier
-from smartbert.recording import token_counts, tokenize
 from smartbert.reference import trace_one
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.trace import Trace

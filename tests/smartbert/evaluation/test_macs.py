@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
 from smartbert.configuration import SmartBertConfig
-from smartbert.decisions import Decisions
-from smartbert.macs import MacCounter, layer_macs, plain_macs
+from smartbert.evaluation.decisions import Decisions
+from smartbert.evaluation.macs import MacCounter, layer_macs, plain_macs
 from smartbert.modeling import ExitHead, PoolingAttention, SkipGate, SmartBertForSequenceClassification
 from tests.conftest import LABELS, SENTENCES
 from tests.smartbert.conftest import Batch, with_config

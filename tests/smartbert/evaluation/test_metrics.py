@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartbert.metrics import METRICS, Quality, quality
+from smartbert.evaluation.metrics import METRICS, Quality, quality
 
 
 def _quality(answers: list[int], labels: list[int], classes: int) -> Quality:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from smartbert.curves import summarise
-from smartbert.thresholds import THRESHOLDS, choose_exit_threshold
+from smartbert.evaluation.curves import summarise
+from smartbert.evaluation.thresholds import THRESHOLDS, choose_exit_threshold
 from smartbert_runtime.policy import Policy
-from tests.smartbert.recordings import RECORDING, changing
+from tests.smartbert.evaluation.recordings import RECORDING, changing
 
 
 def test_candidates_are_every_hundredth_from_never_to_always() -> None:

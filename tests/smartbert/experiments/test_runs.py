@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from smartbert.evaluation.macs import layer_macs
 from smartbert.experiments.runs import CURVE_COLUMNS, SAVINGS, do_run, is_done
-from smartbert.macs import layer_macs
 from tests.conftest import make_encoder_config
 from tests.smartbert.conftest import DEV_TEXTS
 from tests.smartbert.experiments.conftest import Done

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from smartbert.settings import TrainingSettings
+from smartbert.training.settings import TrainingSettings
 from tests.smartbert.conftest import DEV_TEXTS, TRAIN_TEXTS
 
 

@@ -12,7 +12,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from smartbert.modeling import ContrastHead, SmartBertForSequenceClassification
-from smartbert.objectives import Objective
+from smartbert.training.objectives import Objective
 from tests.conftest import LAYERS
 from tests.smartbert.conftest import TINY_SETTINGS, Batch
 

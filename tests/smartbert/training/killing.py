@@ -11,8 +11,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from smartbert.data import TaskData
-from smartbert.settings import TrainingSettings
-from smartbert.training import train
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import train
 
 # Starting a process costs seconds of imports: here one server does them once, and its forks begin with them done.
 _PROCESSES = multiprocessing.get_context("forkserver")

@@ -1,6 +1,6 @@
 """What test_ranks.py runs, in its own process and in two under torchrun: stages on the same texts, every loss noted.
 
-torchrun --nproc_per_node 2 tests/smartbert/ranks_worker.py FOLDER, with CHECKPOINT, TEXTS, SETTINGS and COMMAND in it;
+torchrun --nproc_per_node 2 ranks_worker.py FOLDER, with CHECKPOINT, TEXTS, SETTINGS and COMMAND in it;
 what the stages of each of the settings did goes to FOUND.
 """
 
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from transformers import AutoTokenizer
 
-import smartbert.losses
 from smartbert.cli.train import main
 from smartbert.data import Split
+from smartbert.evaluation.recording import tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.objectives import Objective
-from smartbert.ranks import mean_over_processes, processes, share_of_mean, this_process
-from smartbert.recording import tokenize
-from smartbert.settings import TrainingSettings
-from smartbert.stages import run_stage
+from smartbert.training import losses
+from smartbert.training.objectives import Objective
+from smartbert.training.ranks import mean_over_processes, processes, share_of_mean, this_process
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.stages import run_stage
 from smartbert_runtime.errors import TrainingError
 
 CHECKPOINT, TEXTS, SETTINGS, COMMAND = "checkpoint", "texts.json", "settings.json", "command.json"
@@ -121,12 +121,12 @@ def _poisoned(folder: Path, settings: TrainingSettings) -> list[str | None]:
 
 def _unreduced(folder: Path, settings: TrainingSettings) -> dict[str, Any]:
     """As without ranks.py: each process by itself takes the means over its own texts."""
-    vars(smartbert.losses).update(
+    vars(losses).update(
         mean_over_processes=lambda value: value,
         share_of_mean=lambda total, count: total / count.clamp(min=1e-6),
     )
     found = train_both_stages(folder, folder / "unreduced", replace(settings, stage1_epochs=1, soft_epochs=1))
-    vars(smartbert.losses).update(mean_over_processes=mean_over_processes, share_of_mean=share_of_mean)
+    vars(losses).update(mean_over_processes=mean_over_processes, share_of_mean=share_of_mean)
     return found
 
 

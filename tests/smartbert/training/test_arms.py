@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from smartbert.arms import ARMS, settings_of
-from smartbert.settings import ARM_NAMES
+from smartbert.training.arms import ARMS, settings_of
+from smartbert.training.settings import ARM_NAMES
 from smartbert_runtime.errors import ConfigError
 from tests.smartbert.conftest import TINY_SETTINGS
 

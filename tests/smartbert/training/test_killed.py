@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 
 from smartbert.cli.train import main
 from smartbert.data import TaskData
-from smartbert.saving import MARKER
-from smartbert.training import train
+from smartbert.training.saving import MARKER
+from smartbert.training.train import train
 from tests.helpers import run_main
-from tests.smartbert.command import arguments
 from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
-from tests.smartbert.killing import Point, train_until
+from tests.smartbert.training.command import arguments
+from tests.smartbert.training.killing import Point, train_until
 
 # Three epochs: at least one is neither the last nor the best and is removed.
 SETTINGS = replace(TINY_SETTINGS, stage1_epochs=3, stage2_epochs=2)

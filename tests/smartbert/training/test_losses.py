@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smartbert.losses import (
+from smartbert.training.losses import (
     classification_loss,
     cross_layer_contrast,
     distillation_loss,

@@ -16,14 +16,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from smartbert.cli.train import main
 from smartbert.data import TaskData
-from smartbert.objectives import Objective
-from smartbert.saving import MARKER
-from smartbert.settings import TrainingSettings
-from smartbert.training import train
+from smartbert.training.objectives import Objective
+from smartbert.training.saving import MARKER
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import train
 from smartbert_runtime.errors import TrainingError
 from tests.helpers import assert_named_error, run_main
-from tests.smartbert.command import arguments
 from tests.smartbert.conftest import TINY_SETTINGS
+from tests.smartbert.training.command import arguments
 
 # So large that the first steps overflow float32.
 HUGE_RATE = 1e30

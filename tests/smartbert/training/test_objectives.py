@@ -16,10 +16,10 @@ from torch import Tensor
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SmartBertForSequenceClassification
-from smartbert.objectives import Phase, Stage1, Stage2
+from smartbert.training.objectives import Phase, Stage1, Stage2
 from tests.conftest import LAYERS, make_encoder_config
 from tests.smartbert.conftest import Batch
-from tests.smartbert.formulas import (
+from tests.smartbert.training.formulas import (
     BARE,
     SETTINGS,
     contrast_of,

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.objectives import Phase, PlainFineTuning, Stage1, Stage2
 from smartbert.plain import PlainClassifier
+from smartbert.training.objectives import Phase, PlainFineTuning, Stage1, Stage2
 from tests.conftest import LABELS, LAYERS
 from tests.smartbert.conftest import Batch, with_config
-from tests.smartbert.formulas import (
+from tests.smartbert.training.formulas import (
     BARE,
     SETTINGS,
     contrast_of,

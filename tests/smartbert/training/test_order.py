@@ -8,7 +8,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler
 
-from smartbert.order import LengthGrouped
+from smartbert.training.order import LengthGrouped
 
 LENGTHS = random.Random(0).choices(range(3, 60), k=96)
 

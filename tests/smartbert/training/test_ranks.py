@@ -15,13 +15,13 @@ import torch
 from transformers import BertModel
 
 from smartbert.data import TaskData
-from smartbert.ranks import mean_over_processes, processes, share_of_mean, this_process
-from smartbert.settings import TrainingSettings
-from smartbert.training import train
+from smartbert.training.ranks import mean_over_processes, processes, share_of_mean, this_process
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import train
 from tests.conftest import SENTENCES, make_encoder_config, make_model, make_tokenizer
-from tests.smartbert import ranks_worker
-from tests.smartbert.command import arguments
 from tests.smartbert.conftest import TINY_SETTINGS
+from tests.smartbert.training import ranks_worker
+from tests.smartbert.training.command import arguments
 
 # What is promised; float32 sums in another order differ by less than 1e-6 here.
 LOSS_TOLERANCE = 1e-4

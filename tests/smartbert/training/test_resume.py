@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from smartbert.data import TaskData
-from smartbert.settings import TrainingSettings
-from smartbert.training import train
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError, InputError
 from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
 

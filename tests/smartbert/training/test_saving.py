@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from smartbert.data import TaskData
-from smartbert.saving import MARKER, MarkAndRotate, last_complete, remove_incomplete
-from smartbert.training import train
+from smartbert.training.saving import MARKER, MarkAndRotate, last_complete, remove_incomplete
+from smartbert.training.train import train
 from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
 
 

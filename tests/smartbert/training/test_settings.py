@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from smartbert.settings import RECIPES, TrainingSettings
+from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
 # What the ranges below lean on; the project's defaults may change without changing a range.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartbert.stages import balanced_weights
+from smartbert.training.stages import balanced_weights
 
 
 def test_balanced_weights_are_texts_over_classes_times_count() -> None:

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState,
 from smartbert.checkpoint import load_tokenizer
 from smartbert.data import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.objectives import Phase, Stage1, Stage2
-from smartbert.stages import Phases, StageTrainer
-from smartbert.training import train
+from smartbert.training.objectives import Phase, Stage1, Stage2
+from smartbert.training.stages import Phases, StageTrainer
+from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import LAYERS, make_encoder_config, make_tokenizer
 from tests.smartbert.conftest import DEV_TEXTS, TINY_SETTINGS, TRAIN_TEXTS, TrainedRun

@@ -1,0 +1,1 @@
+"""How a model learns: the arms and their settings, the losses of both stages, the loop that survives being killed."""
