@@ -12,7 +12,7 @@ from smartbert.classifier import Classifier, backbone_config
 from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
 from smartbert.evaluation.decisions import decide
 from smartbert.evaluation.macs import plain_macs
-from smartbert.evaluation.recording import mac_cost, record, token_counts
+from smartbert.evaluation.recording import Passes, mac_cost, record_passes
 from smartbert.plain import PlainClassifier
 from smartbert_runtime.policy import Policy
 
@@ -58,26 +58,29 @@ def evaluate(
 
     tick: told the number of texts done, 2 + len(skip_thresholds) times the split in all (once for a plain one).
     """
-    tokens_r = token_counts(split)
-    never = replace(policy, no_exit=True)
-    recording = record(model, split, tokenizer, policy, batch_size=batch_size, tick=tick)
+    passes = record_passes(
+        model, split, tokenizer, policy, skip_thresholds=skip_thresholds, batch_size=batch_size, tick=tick
+    )
+    return measure(model, passes, labels, policy)
+
+
+def measure(model: Classifier, passes: Passes, labels: Sequence[str], policy: Policy) -> Evaluation:
+    """The figures of recorded passes, whose first skipped as `policy` does."""
+    tokens_r, recording = passes.tokens_r, passes.as_asked
+    never, gates_off = replace(policy, no_exit=True), replace(policy, no_skip=True)
     cost, no_exit_cost = mac_cost(model, tokens_r), mac_cost(model, tokens_r, exits=False)
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     if not isinstance(model, PlainClassifier):
-        ungated, gates_off = recording, replace(policy, no_skip=True)
         if len(model.gates):
             curves["both"] = entropy_curve(recording, policy, cost)
-            ungated = record(model, split, tokenizer, gates_off, batch_size=batch_size, tick=tick)
         off_cost = mac_cost(model, tokens_r, gates=False)
-        curves["gates off"] = entropy_curve(ungated, gates_off, off_cost)
-        curves["patience"] = patience_curve(ungated, gates_off, off_cost)
-        if len(model.gates) and skip_thresholds:
-            points = []
-            for threshold in skip_thresholds:
-                skipping = replace(never, skip_threshold=threshold)
-                skipped = record(model, split, tokenizer, skipping, batch_size=batch_size, tick=tick)
-                points.append(curve_point(skipped, threshold, decide(skipped, skipping), no_exit_cost))
-            curves["exits off"] = tuple(points)
+        curves["gates off"] = entropy_curve(passes.gates_off, gates_off, off_cost)
+        curves["patience"] = patience_curve(passes.gates_off, gates_off, off_cost)
+        if passes.skipping:
+            curves["exits off"] = tuple(
+                curve_point(skipped, value, decide(skipped, replace(never, skip_threshold=value)), no_exit_cost)
+                for value, skipped in passes.skipping.items()
+            )
     return Evaluation(
         texts=len(tokens_r),
         mean_tokens=float(tokens_r.mean()),

@@ -1,11 +1,12 @@
-"""One pass of a model over labelled texts, every gate and every head asked.
+"""Passes of a model over labelled texts, every gate and every head asked.
 
 Shape letters: r rows (texts), l layers, c classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,6 +58,45 @@ def record(
         skip_logits_rl=np.concatenate(skip_logits)[back],
         logits_rlc=np.concatenate(logits)[back],
         label_ids_r=np.asarray(split["labels"], dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passes:
+    """The recorded passes that an evaluation is computed from.
+
+    as_asked: skipping as the policy does. gates_off: no layer skipped; the same recording for a model without gates.
+    skipping: skip threshold -> the pass at it. tokens_r: each text's real length.
+    """
+
+    as_asked: Recording
+    gates_off: Recording
+    skipping: dict[float, Recording]
+    tokens_r: NDArray[np.int64]
+
+
+def record_passes(
+    model: Classifier,
+    split: Dataset,
+    tokenizer: PreTrainedTokenizerFast,
+    policy: Policy,
+    *,
+    skip_thresholds: Sequence[float] = (),
+    batch_size: int = 32,
+    tick: Callable[[int], None] = lambda texts: None,
+) -> Passes:
+    """One pass as the policy skips, one with gates off, one a skip threshold; a model without gates needs only one."""
+
+    def pass_with(skipping: Policy) -> Recording:
+        return record(model, split, tokenizer, skipping, batch_size=batch_size, tick=tick)
+
+    as_asked = pass_with(policy)
+    gated = not isinstance(model, PlainClassifier) and len(model.gates) > 0
+    return Passes(
+        as_asked=as_asked,
+        gates_off=pass_with(replace(policy, no_skip=True)) if gated else as_asked,
+        skipping={value: pass_with(replace(policy, skip_threshold=value)) for value in skip_thresholds if gated},
+        tokens_r=token_counts(split),
     )
 
 

@@ -17,77 +17,53 @@ _Model = Annotated[str, typer.Option(help="Pretrained encoder: a hub name or a l
 _Data = Annotated[
     Path | None, typer.Option(help="Folder with TASK/train.tsv and TASK/dev.tsv; default: the hub's data sets.")
 ]
-_Seeds = Annotated[int, typer.Option(min=1, help="How many seeds, from 50 on.")]
-_Output = Annotated[Path, typer.Option(help="Where figures and tables go; runs that lie there are not repeated.")]
-_Work = Annotated[Path, typer.Option(help="Working files: interrupted runs are taken up again there.")]
 _Samples = Annotated[int | None, typer.Option(help="Use only the first N training texts.")]
-_Jobs = Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")]
-_Note = Annotated[str, typer.Option(help="What has to be said about the encoder beside every number.")]
 _Set = Annotated[
     list[str], typer.Option("--set", help="A setting of smartbert-train for all runs, as precision=bf16; repeatable.")
 ]
-_Keep = Annotated[bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-DEFAULT_WORK = Path("build/experiments")
 
 
 def glue(
     task: _Task,
+    study: Annotated[
+        str,
+        typer.Option(
+            help="arms: SmartBERT and its rivals; options: the default recipe with one option after another changed; "
+            "gates: where skipping pays."
+        ),
+    ] = "arms",
     model: _Model = DEFAULT_MODEL,
     data: _Data = None,
-    seeds: _Seeds = 1,
-    arms: Annotated[str, typer.Option(help="Comma-separated; default: all.")] = "",
-    output: _Output = Path("results"),
-    work: _Work = DEFAULT_WORK,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 50 on.")] = 1,
+    arms: Annotated[str, typer.Option(help="Comma-separated, of the study's; default: all.")] = "",
+    output: Annotated[
+        Path, typer.Option(help="Where figures and tables go; runs that lie there are not repeated.")
+    ] = Path("results"),
+    work: Annotated[Path, typer.Option(help="Working files: interrupted runs are taken up again there.")] = Path(
+        "build/experiments"
+    ),
     max_train_samples: _Samples = None,
-    jobs: _Jobs = 1,
-    note: _Note = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")] = 1,
+    note: Annotated[str, typer.Option(help="What has to be said about the encoder beside every number.")] = "",
     set_: _Set = [],  # noqa: B006 - typer reads the default and never changes it
-    keep_checkpoints: _Keep = False,
+    keep_checkpoints: Annotated[
+        bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")
+    ] = False,
 ) -> None:
-    """Train every arm on one task, and write its table (Markdown), figures (JSON) and picture (PNG).
+    """Train every arm of a study on one task, and write its table (Markdown), figures (JSON) and picture (PNG).
 
     Example: python -m smartbert.experiments glue --task trec6 --data FOLDER --seeds 3 --output results/
     """
     with require_extra("python -m smartbert.experiments", "bench"):
-        from smartbert.experiments.plan import GLUE_ARMS, glue_runs
+        from smartbert.experiments.plan import study_runs
         from smartbert.experiments.pool import do_runs
         from smartbert.experiments.write import write_table
     setup = _setup(task, model, data, max_train_samples, note, set_)
-    names = [name.strip() for name in arms.split(",") if name.strip()] or list(GLUE_ARMS)
-    runs = list(glue_runs(setup, names, range(50, 50 + seeds)))
+    wanted = [name.strip() for name in arms.split(",") if name.strip()]
+    runs = study_runs(setup, study, range(50, 50 + seeds), wanted)
     do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, say=_say)
-    for file in write_table(output, runs[0]):
-        print(file)
-
-
-def options(
-    task: _Task,
-    model: _Model = DEFAULT_MODEL,
-    data: _Data = None,
-    seeds: _Seeds = 1,
-    output: _Output = Path("results/options"),
-    work: _Work = DEFAULT_WORK / "options",
-    max_train_samples: _Samples = None,
-    jobs: _Jobs = 1,
-    note: _Note = "",
-    set_: _Set = [],  # noqa: B006
-    keep_checkpoints: _Keep = False,
-) -> None:
-    """Measure what each option beyond the paper brings: the best recipe, and one part of it changed at a time.
-
-    Example: python -m smartbert.experiments options --task sst2 --max-train-samples 10000
-    """
-    with require_extra("python -m smartbert.experiments", "bench"):
-        from smartbert.experiments.plan import option_runs, plain_runs
-        from smartbert.experiments.pool import do_runs
-        from smartbert.experiments.write import write_table
-    setup = _setup(task, model, data, max_train_samples, note, set_)
-    numbers = range(50, 50 + seeds)
-    do_runs(plain_runs(setup, numbers), output, work, jobs=jobs, keep_checkpoints=True, say=_say)
-    runs = list(option_runs(setup, numbers, work))
-    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, say=_say)
-    for file in write_table(output, runs[0]):
+    for file in write_table(output, setup, study):
         print(file)
 
 
@@ -144,7 +120,7 @@ def _setup(task: str, model: str, data: Path | None, max_train_samples: int | No
 
 def main() -> None:
     """Entry point of `python -m smartbert.experiments`."""
-    run_commands(glue, options, steps)
+    run_commands(glue, steps)
 
 
 if __name__ == "__main__":

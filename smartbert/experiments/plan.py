@@ -1,8 +1,8 @@
-"""Which runs a table is made of: arms by seeds, or one recipe and its variations."""
+"""Which runs a study is made of: one recipe with one thing after another changed, by seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,16 @@ from smartbert.experiments.tasks import Task
 from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
-# The order in which they are trained: what the targets are about first.
-GLUE_ARMS = ("smartbert", "plain-mean", "deebert", "plain-first", "truncated", "no-contrast", "no-hard")
+# A run's label -> what its settings have in place of the table's.
+Variations = dict[str, dict[str, Any]]
+WARM_START = "warm-start-from-plain"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What all runs of one table share.
 
-    settings: replaced in the recipe's defaults for every arm.
+    settings: replaced in the recipe's defaults for every run.
     """
 
     task: Task
@@ -31,13 +32,13 @@ class Setup:
     note: str
     settings: dict[str, Any]
 
-    def run(self, label: str, *, model: str | None = None, **settings: Any) -> Run:
-        """One run, its settings in place of the table's; model: start from another checkpoint than the encoder."""
+    def run(self, label: str, *, start: Run | None = None, **settings: Any) -> Run:
+        """One run, its settings in place of the table's; start: the run whose checkpoint it starts from."""
         wanted = {"metric": self.task.metric, **self.settings, **settings}
         return Run(
             task=self.task,
-            model=model or self.model,
-            backbone=Path(self.model).name,
+            model=self.model,
+            start=start,
             label=label,
             settings=TrainingSettings(**wanted),
             data=self.data,
@@ -46,59 +47,97 @@ class Setup:
         )
 
 
-def glue_runs(setup: Setup, arms: Sequence[str], seeds: Sequence[int]) -> Iterator[Run]:
-    """Every arm with every seed, seed by seed."""
-    for name in arms:
-        if name not in GLUE_ARMS:
-            raise ConfigError(f"unknown arm {name!r}", hint="known arms: " + ", ".join(GLUE_ARMS))
-    layers = int(read_backbone_config(setup.model)["num_hidden_layers"])
-    for seed in seeds:
-        for name in arms:
-            if name.startswith("plain-"):
-                yield setup.run(name, arm="plain", pooling=name.removeprefix("plain-"), seed=seed)
-            elif name == "truncated":
-                # A half and a third of the layers: what 2x and 3x fewer MAC buy without deciding anything.
-                for kept in (layers // 2, layers // 3):
-                    yield setup.run(f"truncated-{kept}", arm="truncated", keep_layers=kept, seed=seed)
-            else:
-                yield setup.run(name, arm=name, seed=seed)
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A question, and the runs that answer it: `variations` of an encoder's layers and the table's own settings."""
+
+    about: str
+    variations: Callable[[int, TrainingSettings], Variations]
 
 
-def plain_runs(setup: Setup, seeds: Sequence[int]) -> list[Run]:
-    """Plain fine-tuning, which a warm start needs first."""
-    return [setup.run("plain-mean", arm="plain", pooling="mean", seed=seed) for seed in seeds]
+def _arms(layers: int, own: TrainingSettings) -> Variations:
+    """In the order in which they are trained: what the targets are about first."""
+    return {
+        "smartbert": {},
+        "plain-mean": {"arm": "plain", "pooling": "mean"},
+        "deebert": {"arm": "deebert"},
+        "plain-first": {"arm": "plain", "pooling": "first"},
+        **_truncated(layers),
+        "no-contrast": {"arm": "no-contrast"},
+        "no-hard": {"arm": "no-hard"},
+        "recipe-paper": RECIPES["paper"],
+    }
 
 
-def option_runs(setup: Setup, seeds: Sequence[int], work: Path) -> Iterator[Run]:
-    """The best recipe, the paper's, and the best one with one of its parts changed at a time.
+def _truncated(layers: int) -> Variations:
+    """A half and a third of the layers: what 2x and 3x fewer MAC buy without deciding anything."""
+    return {f"truncated-{kept}": {"arm": "truncated", "keep_layers": kept} for kept in (layers // 2, layers // 3)}
 
-    work: where the checkpoints of `plain_runs` lie.
-    """
-    layers = int(read_backbone_config(setup.model)["num_hidden_layers"])
-    best = TrainingSettings(**setup.settings)
-    changes: dict[str, dict[str, Any]] = {
+
+def _options(layers: int, own: TrainingSettings) -> Variations:
+    return {
         "smartbert": {},
         "recipe-paper": RECIPES["paper"],
         "no-distillation": {"distillation": 0.0},
         "no-joint-exits": {"joint_exits": 0.0},
         "first-token-queries": {"head_query": "first"},
-        "gates-from-the-start": {"plain_epochs": 0, "soft_epochs": best.stage1_epochs // 2},
-        "gates-start-half-open": {"gate_bias": 0.0},
+        "no-contrast": {"arm": "no-contrast"},
         "contrast-on-padding": {"contrast_padding": True},
+        "gates-from-the-start": {"plain_epochs": 0, "soft_epochs": own.stage1_epochs // 2},
+        "gates-start-half-open": {"gate_bias": 0.0},
+        "target-two-thirds": {"target_layers": round(layers * 2 / 3, 2)},
         "head-width-64": {"head_width": 64},
         "head-width-256": {"head_width": 256},
+        WARM_START: {"plain_epochs": 0, "stage1_epochs": own.stage1_epochs - own.plain_epochs},
+    }
+
+
+def _gates(layers: int, own: TrainingSettings) -> Variations:
+    return {
+        "no-gates": {"arm": "no-gates"},
+        "smartbert": {},
+        "lambda-0.05": {"gate_lambda": 0.05},
+        "lambda-0.1": {"gate_lambda": 0.1},
+        "lambda-0.2": {"gate_lambda": 0.2},
         "target-two-thirds": {"target_layers": round(layers * 2 / 3, 2)},
         "target-half": {"target_layers": layers / 2},
-        "lambda-0.1": {"gate_lambda": 0.1},
+        "target-third": {"target_layers": round(layers / 3, 2)},
+        **_truncated(layers),
     }
+
+
+STUDIES: Mapping[str, Study] = {
+    "arms": Study(about="SmartBERT against its rivals on the same encoder", variations=_arms),
+    "options": Study(about="the default recipe, one option after another changed", variations=_options),
+    "gates": Study(about="where skipping pays: rewards and targets for skipping, against no gates", variations=_gates),
+}
+
+
+def study_labels(setup: Setup, study: str) -> tuple[str, ...]:
+    """The labels of a study's runs; ConfigError for an unknown study."""
+    return tuple(_variations(setup, study))
+
+
+def study_runs(setup: Setup, study: str, seeds: Sequence[int], labels: Sequence[str] = ()) -> list[Run]:
+    """Every run of a study with every seed, seed by seed; labels: only these, in this order.
+
+    Raises ConfigError for an unknown study or label.
+    """
+    variations = _variations(setup, study)
+    for label in labels:
+        if label not in variations:
+            raise ConfigError(f"unknown arm {label!r}", hint="known arms: " + ", ".join(variations))
+    runs = []
     for seed in seeds:
-        for name, change in changes.items():
-            yield setup.run(name, **{**change, "seed": seed})
-    for plain in plain_runs(setup, seeds):
-        yield setup.run(
-            "warm-start-from-plain",
-            model=str(plain.checkpoint(work)),
-            seed=plain.settings.seed,
-            plain_epochs=0,
-            stage1_epochs=best.stage1_epochs - best.plain_epochs,
-        )
+        plain = setup.run("plain-mean", arm="plain", pooling="mean", seed=seed)
+        for label in labels or variations:
+            start = plain if label == WARM_START else None
+            runs.append(setup.run(label, start=start, **{**variations[label], "seed": seed}))
+    return runs
+
+
+def _variations(setup: Setup, study: str) -> Variations:
+    if study not in STUDIES:
+        raise ConfigError(f"unknown study {study!r}", hint="known studies: " + ", ".join(STUDIES))
+    layers = int(read_backbone_config(setup.model)["num_hidden_layers"])
+    return STUDIES[study].variations(layers, TrainingSettings(**setup.settings))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smartbert.evaluation.curves import CurvePoint, at_macs
 from smartbert.experiments.runs import CURVE_COLUMNS
 from smartbert_runtime.errors import InputError
 
@@ -47,8 +48,8 @@ class ArmResult:
         """The metric and MAC share where the curve never exits, every head asked: means over seeds."""
         last = [points_of(run, self.curve)[-1] for run in self.runs]
         return (
-            float(np.mean([point[self.metric] for point in last])),
-            float(np.mean([point["mac_share"] for point in last])),
+            float(np.mean([getattr(point, self.metric) for point in last])),
+            float(np.mean([point.macs for point in last])),
         )
 
     def deviation(self) -> float:
@@ -65,7 +66,7 @@ class ArmResult:
 
     def at(self, saving: float) -> float | None:
         """The metric at 1 / saving of plain fine-tuning's MAC, between a curve's points; None where it never gets."""
-        values = [metric_at(points_of(run, self.curve), 1.0 / saving, self.metric) for run in self.runs if self.curve]
+        values = [at_macs(points_of(run, self.curve), 1.0 / saving, self.metric) for run in self.runs if self.curve]
         return (
             None if not values or None in values else float(np.mean([value for value in values if value is not None]))
         )
@@ -106,16 +107,19 @@ def paired_difference(one_r: NDArray[np.float64], other_r: NDArray[np.float64]) 
     return Difference(points=100.0 * float(gain_r.mean()), low=100.0 * float(low), high=100.0 * float(high))
 
 
-def load_arms(folder: Path, seeds: Sequence[int] | None = None) -> dict[str, ArmResult]:
+def load_arms(
+    folder: Path, *, labels: Sequence[str] | None = None, seeds: Sequence[int] | None = None
+) -> dict[str, ArmResult]:
     """The arms whose run files lie in results/TASK/BACKBONE, PABEE read from DeeBERT's files: it shares its training.
 
-    seeds: only these.
+    labels, seeds: only these.
     """
     runs: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(folder.glob("*-seed*.json")):
         try:
             run = json.loads(file.read_text(encoding="utf-8"))
-            if seeds is None or run["seed"] in seeds:
+            wanted = (labels is None or run["arm"] in labels) and (seeds is None or run["seed"] in seeds)
+            if wanted:
                 runs.setdefault(str(run["arm"]), []).append(run)
         except (ValueError, KeyError, TypeError) as err:
             raise InputError(f"{file} is not a run's file", hint="remove it: the run is then made again") from err
@@ -130,19 +134,10 @@ def load_arms(folder: Path, seeds: Sequence[int] | None = None) -> dict[str, Arm
     return arms
 
 
-def points_of(run: dict[str, Any], curve: str | None) -> list[dict[str, float]]:
-    """A curve's points as dictionaries, cheapest first."""
-    rows = run["curves"].get(curve, [])
-    points = [dict(zip(CURVE_COLUMNS, row, strict=True)) for row in rows]
-    return sorted(points, key=lambda point: point["mac_share"])
-
-
-def metric_at(points: Sequence[dict[str, float]], mac_share: float, metric: str) -> float | None:
-    """The metric where the curve costs `mac_share`, on the line between its points; None where it never gets."""
-    shares = [point["mac_share"] for point in points]
-    if not points or mac_share < shares[0]:
-        return None
-    return float(np.interp(mac_share, shares, [point[metric] for point in points]))
+def points_of(run: dict[str, Any], curve: str | None) -> list[CurvePoint]:
+    """A curve's points, cheapest first; their macs are shares of plain fine-tuning's."""
+    points = [CurvePoint(**dict(zip(CURVE_COLUMNS, row, strict=True))) for row in run["curves"].get(curve, [])]
+    return sorted(points, key=lambda point: point.macs)
 
 
 def _digits(right: str) -> NDArray[np.float64]:

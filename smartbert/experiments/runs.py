@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ from smartbert.classifier import input_limit, policy_of
 from smartbert.data import TaskData, load_task
 from smartbert.evaluation.curves import CurvePoint, bracket
 from smartbert.evaluation.decisions import Recording, decide, decide_by_patience
-from smartbert.evaluation.evaluate import evaluate
+from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, measure
 from smartbert.evaluation.macs import plain_macs
-from smartbert.evaluation.recording import record, token_counts, tokenize
+from smartbert.evaluation.recording import record_passes, tokenize
 from smartbert.experiments.tasks import Task
-from smartbert.plain import PlainClassifier
 from smartbert.progress import Say
 from smartbert.training.arms import settings_of
 from smartbert.training.settings import TrainingSettings
@@ -35,25 +34,31 @@ from smartbert_runtime.policy import Policy
 
 # Fewer MAC than plain fine-tuning by these factors: where arms are compared text by text.
 SAVINGS = (1.5, 2.0, 3.0, 4.0)
-CURVE_COLUMNS = ("value", "accuracy", "f1", "matthews", "layers", "mac_share")
+# How a point of a curve lies in a run's file: its fields in their order, macs as a share of plain fine-tuning's.
+CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """What is trained: an arm's settings (its seed among them) on a task's texts, from an encoder.
 
-    model: what training starts from. backbone: the encoder's name in tables, and label the arm's.
+    label: the arm's name in tables. start: a run whose checkpoint is trained on, in place of the encoder `model`.
     note: what has to be said about the encoder beside every number.
     """
 
     task: Task
     model: str
-    backbone: str
+    start: Run | None
     label: str
     settings: TrainingSettings
     data: Path | None
     max_train_samples: int | None
     note: str
+
+    @property
+    def backbone(self) -> str:
+        """The encoder's name in tables."""
+        return Path(self.model).name
 
     def file(self, results: Path) -> Path:
         """Where the run's figures lie."""
@@ -81,17 +86,10 @@ def is_done(run: Run, results: Path) -> bool:
 def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: Say) -> None:
     """Train (or go on with what an interrupted run left in `work`), measure, and write the figures."""
     began = time.monotonic()
-    settings = run.settings
-    data = load_task(
-        run.task.source(run.data, run.max_train_samples),
-        validation_fraction=settings.validation_fraction,
-        seed=settings.seed,
-    )
-    checkpoint = run.checkpoint(work)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_name(f"{checkpoint.name}.partial")
-    if not (checkpoint.is_dir() and _trained_with(checkpoint) == settings_of(settings)):
-        train(run.model, data, checkpoint, settings, resume=(partial / "run.json").exists(), overwrite=True, say=say)
+    if run.start is not None:
+        _train(run.start, run.model, _data(run.start), work, say)
+    data = _data(run)
+    checkpoint = _train(run, run.model if run.start is None else str(run.start.checkpoint(work)), data, work, say)
     trained_s = time.monotonic() - began
     figures = {
         "task": run.task.name,
@@ -99,8 +97,8 @@ def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: S
         "arm": run.label,
         "backbone": run.backbone,
         "note": run.note,
-        "seed": settings.seed,
-        "settings": asdict(settings_of(settings)),
+        "seed": run.settings.seed,
+        "settings": asdict(settings_of(run.settings)),
         "max_train_samples": run.max_train_samples,
         "texts": {"train": len(data.train), "validation": len(data.validation), "dev": len(data.dev)},
         **_measure(checkpoint, data, run.model),
@@ -108,7 +106,25 @@ def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: S
     }
     _write_whole(run.file(results), figures)
     if not keep_checkpoint:
-        shutil.rmtree(checkpoint)
+        for made in (run, run.start):
+            if made is not None:
+                shutil.rmtree(made.checkpoint(work))
+
+
+def _data(run: Run) -> TaskData:
+    source = run.task.source(run.data, run.max_train_samples)
+    return load_task(source, validation_fraction=run.settings.validation_fraction, seed=run.settings.seed)
+
+
+def _train(run: Run, model: str, data: TaskData, work: Path, say: Say) -> Path:
+    """The run's checkpoint, trained from `model` unless it lies in `work`."""
+    checkpoint = run.checkpoint(work)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    partial = checkpoint.with_name(f"{checkpoint.name}.partial")
+    if not (checkpoint.is_dir() and _trained_with(checkpoint) == settings_of(run.settings)):
+        resume = (partial / "run.json").exists()
+        train(model, data, checkpoint, run.settings, resume=resume, overwrite=True, say=say)
+    return checkpoint
 
 
 def _trained_with(checkpoint: Path) -> TrainingSettings:
@@ -125,16 +141,14 @@ def _measure(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
     model, tokenizer = load_classifier(checkpoint)
     split = tokenize(data.dev, tokenizer, input_limit(model))
     policy = policy_of(model)
-    evaluation = evaluate(model, split, tokenizer, data.labels, policy)
-    plain = float(plain_macs(read_backbone_config(encoder), len(data.labels), token_counts(split)).mean())
-    recordings = {"both": record(model, split, tokenizer, policy)}
-    if not isinstance(model, PlainClassifier):
-        recordings["gates off"] = record(model, split, tokenizer, Policy(no_skip=True))
-    right = {"full depth": _right(recordings["both"], "entropy", policy, 0.0)}
+    passes = record_passes(model, split, tokenizer, policy, skip_thresholds=SKIP_THRESHOLDS)
+    evaluation = measure(model, passes, data.labels, policy)
+    plain = float(plain_macs(read_backbone_config(encoder), len(data.labels), passes.tokens_r).mean())
+    right = {"full depth": _right(passes.as_asked, "entropy", policy, 0.0)}
     at: dict[str, dict[str, Any]] = {}
     for name in ("both", "gates off", "patience"):
         if name in evaluation.curves:
-            recording = recordings.get(name, recordings.get("gates off", recordings["both"]))
+            recording = passes.as_asked if name == "both" else passes.gates_off
             at[name] = _at_savings(recording, name, evaluation.curves[name], plain, policy)
     return {
         "layers": evaluation.layers,

@@ -14,14 +14,17 @@ from smartbert.experiments.runs import SAVINGS
 COMPARED = (2.0, 3.0)
 
 
-def table_text(arms: dict[str, ArmResult]) -> str:
-    """Every arm's quality at full depth, at the savings and as configured; then what is compared text by text."""
+def table_text(arms: dict[str, ArmResult], about: str) -> str:
+    """Every arm's quality at full depth, at the savings and as configured; then what is compared text by text.
+
+    about: the study's question, for the title.
+    """
     first = next(iter(arms.values()))
     run, metric = first.runs[0], first.metric
     seeds = sorted({entry["seed"] for arm in arms.values() for entry in arm.runs})
     plain = best_plain(arms)
     lines = [
-        f"# {run['task']}, {run['backbone']}",
+        f"# {run['task']}, {run['backbone']}: {about}",
         "",
         *([f"**{run['note']}**", ""] if run["note"] else []),
         f"{_metric_name(metric)} on {run['texts']['dev']} dev texts ({run['mean_tokens']} tokens on average) after "
@@ -53,7 +56,8 @@ def best_plain(arms: dict[str, ArmResult]) -> ArmResult | None:
 
 
 def _order(arm: ArmResult) -> tuple[int, str]:
-    known = ["plain-mean", "plain-first", "truncated", "deebert", "pabee", "no-contrast", "no-hard", "smartbert"]
+    known = ["plain-mean", "plain-first", "truncated", "deebert", "pabee", "no-gates", "smartbert"]
+    # What SmartBERT is compared with above it, its variations below.
     place = next((number for number, name in enumerate(known) if arm.name.startswith(name)), len(known))
     return place, arm.name
 
@@ -115,18 +119,26 @@ def _same_seeds(one: ArmResult, other: ArmResult) -> tuple[ArmResult, ArmResult]
 
 
 def _gates(arms: dict[str, ArmResult]) -> list[str]:
-    """What gates save: skipping alone, and the same model with gates obeyed and not, at equal cost."""
+    """What gates save: skipping alone, then beside early exits against the same model's exits and against no gates."""
     gated = [arm for arm in sorted(arms.values(), key=_order) if arm.curve == "both"]
     if not gated:
         return []
+    without = arms.get("no-gates")
     lines = [
         "What the gates bring. Early exits off: the metric and MAC with gates obeyed and not, and the share of texts "
         "that skip each layer. Early exits on: accuracy with gates obeyed minus not, in points, at equal cost "
-        "(95 % interval over texts).",
+        "(95 % interval over texts)"
+        + (
+            "; the same against `no-gates`, trained and run without any, whose exits at the MAC of skipping alone "
+            "give the metric in brackets."
+            if without
+            else "."
+        ),
         "",
         "| arm | gates on | its MAC | gates off | its MAC | skipped, layer by layer |"
-        + "".join(f" at {saving:g}x |" for saving in COMPARED),
-        "|---|---|---|---|---|---|" + "---|" * len(COMPARED),
+        + "".join(f" at {saving:g}x |" for saving in COMPARED)
+        + "".join(f" no-gates, at {saving:g}x |" for saving in COMPARED if without),
+        "|---|---|---|---|---|---|" + "---|" * len(COMPARED) * (2 if without else 1),
     ]
     for arm in gated:
         off = ArmResult(name="gates off", curve="gates off", runs=arm.runs)
@@ -134,15 +146,19 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
         off_quality, off_share = off.dearest()
         layers = range(int(arm.runs[0]["layers"]))
         rates = [sum(run["full_depth"]["skip_rate"][layer] for run in arm.runs) / len(arm.runs) for layer in layers]
+        exits = without.at(1.0 / share) if without else None
         cells = [
             arm.name,
-            f"{100 * quality:.2f}",
+            f"{100 * quality:.2f}" + (f" [{100 * exits:.2f}]" if exits is not None else ""),
             f"{share:.1%}",
             f"{100 * off_quality:.2f}",
             f"{off_share:.1%}",
             " ".join(f"{100 * rate:.0f}" for rate in rates),
             *(_difference(arm.right_at(saving), off.right_at(saving)) for saving in COMPARED),
         ]
+        if without:
+            ours, theirs = _same_seeds(arm, without)
+            cells += [_difference(ours.right_at(saving), theirs.right_at(saving)) for saving in COMPARED]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

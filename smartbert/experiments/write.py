@@ -6,19 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from smartbert.evaluation.curves import at_macs
 from smartbert.evaluation.plots import ArmLine, plot_arms
-from smartbert.experiments.results import ArmResult, load_arms, metric_at, points_of
-from smartbert.experiments.runs import Run
+from smartbert.experiments.plan import STUDIES, Setup, study_labels
+from smartbert.experiments.results import ArmResult, load_arms, points_of
 from smartbert.experiments.table import table_text
 
 
-def write_table(results: Path, run: Run) -> tuple[Path, Path]:
-    """RESULTS/TASK-BACKBONE.md and .png from all run files of the task and encoder that lie there."""
-    arms = load_arms(run.file(results).parent)
-    text, picture = (results / f"{run.task.name}-{run.backbone}{ending}" for ending in (".md", ".png"))
-    text.write_text(table_text(arms) + f"\n![{run.task.metric} against MAC]({picture.name})\n", encoding="utf-8")
-    title = f"{run.task.name}, {run.backbone}" + (f" ({run.note})" if run.note else "")
-    plot_arms(title, run.task.metric, [_line(arm) for arm in arms.values()], picture)
+def write_table(results: Path, setup: Setup, study: str) -> tuple[Path, Path]:
+    """RESULTS/TASK-BACKBONE-STUDY.md and .png from all of the study's files that lie there, made now or before."""
+    folder = setup.run("any").file(results).parent
+    arms = load_arms(folder, labels=study_labels(setup, study))
+    name = f"{setup.task.name}-{folder.name}-{study}"
+    text, picture = results / f"{name}.md", results / f"{name}.png"
+    shown = f"\n![{setup.task.metric} against MAC]({picture.name})\n"
+    text.write_text(table_text(arms, STUDIES[study].about) + shown, encoding="utf-8")
+    title = f"{setup.task.name}, {folder.name}" + (f" ({setup.note})" if setup.note else "")
+    plot_arms(title, setup.task.metric, [_line(arm) for arm in arms.values()], picture)
     return text, picture
 
 
@@ -28,8 +32,8 @@ def _line(arm: ArmResult) -> ArmLine:
         quality, share = arm.full_depth()
         return ArmLine(name=arm.name, shares=(share,), values=(quality,))
     curves = [points_of(run, arm.curve) for run in arm.runs]
-    low = max(points[0]["mac_share"] for points in curves)
-    high = max(points[-1]["mac_share"] for points in curves)
+    low = max(points[0].macs for points in curves)
+    high = max(points[-1].macs for points in curves)
     shares = np.linspace(low, high, 200).tolist()
-    values = [float(np.mean([metric_at(points, share, arm.metric) or 0.0 for points in curves])) for share in shares]
+    values = [float(np.mean([at_macs(points, share, arm.metric) or 0.0 for points in curves])) for share in shares]
     return ArmLine(name=arm.name, shares=tuple(shares), values=tuple(values))

@@ -17,21 +17,24 @@ from smartbert_runtime.errors import ConfigError
 class Arm:
     """What an arm is, and which settings it fixes.
 
-    plain: one classifier after the last layer. gated: has skipping gates. rule: how its exits are decided.
+    plain: one classifier after the last layer. gated: has skipping gates.
     """
 
     about: str
     fixes: Callable[[TrainingSettings], Mapping[str, Any]] = lambda settings: {}
     plain: bool = False
     gated: bool = True
-    rule: str = "entropy"
 
 
 def _no_gates(settings: TrainingSettings) -> dict[str, Any]:
+    """Every epoch of stage 1 is a plain one."""
+    return {"plain_epochs": settings.stage1_epochs, "soft_epochs": 0}
+
+
+def _deebert(settings: TrainingSettings) -> dict[str, Any]:
     """Fine-tune with the last head, freeze, train the other heads on the labels: two stages, nothing of SmartBERT's."""
     return {
-        "plain_epochs": settings.stage1_epochs,
-        "soft_epochs": 0,
+        **_no_gates(settings),
         "eta1": 0.0,
         "eta2": 0.0,
         "joint_exits": 0.0,
@@ -48,12 +51,12 @@ ARMS: dict[str, Arm] = {
         about="SmartBERT without hard gate weights in training",
         fixes=lambda settings: {"soft_epochs": settings.stage1_epochs - settings.plain_epochs},
     ),
-    "deebert": Arm(about="entropy exits, no gates (Xin et al., ACL 2020)", fixes=_no_gates, gated=False),
+    "no-gates": Arm(about="SmartBERT's exit heads and losses without gates", fixes=_no_gates, gated=False),
+    "deebert": Arm(about="entropy exits, no gates (Xin et al., ACL 2020)", fixes=_deebert, gated=False),
     "pabee": Arm(
         about="patience exits, no gates (Zhou et al., NeurIPS 2020), on DeeBERT's training",
-        fixes=_no_gates,
+        fixes=_deebert,
         gated=False,
-        rule="patience",
     ),
     "plain": Arm(about="all layers, one classifier", plain=True, gated=False),
     "truncated": Arm(about="plain, on the first --keep-layers layers only", plain=True, gated=False),

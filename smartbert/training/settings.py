@@ -16,7 +16,7 @@ def _setting(default: Any, about: str, *, group: str) -> Any:
 
 _STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimiser", "Model", "Choice of epoch and thresholds"
 
-ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "deebert", "pabee", "plain", "truncated")
+ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "no-gates", "deebert", "pabee", "plain", "truncated")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -26,17 +26,17 @@ class TrainingSettings:
 
     arm: str = _setting(
         "smartbert",
-        "What to train: smartbert; no-contrast or no-hard, without one of its parts; deebert or pabee, exits without "
-        "gates; plain; truncated, plain on --keep-layers layers.",
+        "What to train: smartbert; no-contrast, no-hard or no-gates, without one of its parts; deebert or pabee, its "
+        "rivals; plain; truncated, plain on --keep-layers layers.",
         group=_STAGES,
     )
     stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, last exit head.", group=_STAGES)
-    soft_epochs: int = _setting(1, "Then stage-1 epochs with soft gates; the rest are hard.", group=_STAGES)
     plain_epochs: int = _setting(
         2,
         "First stage-1 epochs, without gates: the network learns before layers can be skipped.",
         group=_STAGES,
     )
+    soft_epochs: int = _setting(1, "Then stage-1 epochs with soft gates; the rest are hard.", group=_STAGES)
     stage2_epochs: int = _setting(3, "Epochs of stage 2: the other exit heads.", group=_STAGES)
 
     gate_lambda: float = _setting(0.02, "Reward for skipping, lambda in lambda / G: larger skips more.", group=_LOSS)

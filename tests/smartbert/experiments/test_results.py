@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -9,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smartbert.experiments.plan import GLUE_ARMS, glue_runs, option_runs
-from smartbert.experiments.results import load_arms, metric_at, paired_difference
+from smartbert.experiments.results import load_arms, paired_difference, points_of
 from smartbert.experiments.table import best_plain, table_text
 from smartbert.experiments.write import write_table
-from smartbert_runtime.errors import ConfigError, InputError
+from smartbert_runtime.errors import InputError
 from tests.smartbert.experiments.conftest import Done
 
 
@@ -33,11 +33,13 @@ def test_only_the_seeds_asked_for_are_read(done: Done) -> None:
     assert "truncated-2" not in arms
 
 
-def test_a_metric_between_two_points_lies_on_their_line() -> None:
-    points = [{"mac_share": 0.2, "accuracy": 0.8}, {"mac_share": 0.6, "accuracy": 1.0}]
-    assert metric_at(points, 0.5, "accuracy") == pytest.approx(0.95)
-    assert metric_at(points, 0.1, "accuracy") is None
-    assert metric_at(points, 0.9, "accuracy") == 1.0  # it need not cost more
+def test_a_files_points_come_cheapest_first() -> None:
+    # value, accuracy, F1, Matthews, layers run, share of plain fine-tuning's MAC
+    run = {"curves": {"both": [[0.0, 1.0, 0.9, 0.8, 4.0, 0.6], [1.0, 0.8, 0.7, 0.6, 1.0, 0.2]]}}
+    cheap, dear = points_of(run, "both")
+    assert (cheap.value, cheap.accuracy, cheap.mean_layers_run, cheap.macs) == (1.0, 0.8, 1.0, 0.2)
+    assert (dear.value, dear.f1, dear.matthews, dear.macs) == (0.0, 0.9, 0.8, 0.6)
+    assert points_of(run, None) == []
 
 
 def test_a_paired_difference_and_its_interval() -> None:
@@ -55,8 +57,15 @@ def test_a_paired_difference_and_its_interval() -> None:
 
 def test_the_table_names_what_its_numbers_hang_on(done: Done) -> None:
     arms = load_arms(done.results / "trec6" / "encoder")
-    text = table_text(arms)
-    for words in ("**a tiny encoder**", "seeds 50, 51", "real length", "gates and exit heads counted", "torch 2."):
+    text = table_text(arms, "who wins")
+    for words in (
+        "encoder: who wins",
+        "**a tiny encoder**",
+        "seeds 50, 51",
+        "real length",
+        "gates and exit heads counted",
+        "torch 2.",
+    ):
         assert words in text
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| a")]
     names = [row.split("|")[1].strip() for row in rows]
@@ -69,8 +78,8 @@ def test_the_table_names_what_its_numbers_hang_on(done: Done) -> None:
 
 
 def test_a_table_written_twice_is_the_same_twice(done: Done) -> None:
-    first = [file.read_bytes() for file in write_table(done.results, done.runs[0])]
-    assert [file.read_bytes() for file in write_table(done.results, done.runs[0])] == first
+    first = [file.read_bytes() for file in write_table(done.results, done.setup, "arms")]
+    assert [file.read_bytes() for file in write_table(done.results, done.setup, "arms")] == first
     assert first[1].startswith(b"\x89PNG")
 
 
@@ -81,20 +90,12 @@ def test_a_damaged_file_is_named(done: Done, tmp_path: Path) -> None:
         load_arms(folder)
 
 
-def test_every_arm_is_planned_for_every_seed(done: Done) -> None:
-    runs = list(glue_runs(done.setup, GLUE_ARMS, (50, 51)))
-    labels = [run.label for run in runs if run.settings.seed == 51]
-    assert labels == ["smartbert", "plain-mean", "deebert", "plain-first", "truncated-2", "truncated-1", *GLUE_ARMS[5:]]
-    assert len({run.file(done.results) for run in runs}) == len(runs) == 16
-    with pytest.raises(ConfigError, match="unknown arm 'fastbert'"):
-        list(glue_runs(done.setup, ["fastbert"], (50,)))
-
-
-def test_each_option_differs_from_the_best_recipe(done: Done, tmp_path: Path) -> None:
-    runs = {run.label: run for run in option_runs(done.setup, (50,), tmp_path)}
-    best = runs.pop("smartbert")
-    assert len(runs) >= 10
-    assert all(run.settings != best.settings for run in runs.values())
-    warm = runs["warm-start-from-plain"]
-    assert warm.model == str(tmp_path / "trec6" / "encoder" / "plain-mean-seed50")
-    assert warm.backbone == "encoder"
+def test_a_study_reads_its_own_arms_only(done: Done, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done.results / "trec6" / "encoder", tmp_path / "trec6" / "encoder"))
+    other = json.loads((folder / "smartbert-seed50.json").read_text(encoding="utf-8"))
+    (folder / "lambda-0.2-seed50.json").write_text(json.dumps({**other, "arm": "lambda-0.2"}), encoding="utf-8")
+    arms, _ = write_table(tmp_path, done.setup, "arms")
+    gates, _ = write_table(tmp_path, done.setup, "gates")
+    assert (arms.name, gates.name) == ("trec6-encoder-arms.md", "trec6-encoder-gates.md")
+    assert "deebert" in arms.read_text(encoding="utf-8") and "lambda-0.2" not in arms.read_text(encoding="utf-8")
+    assert "lambda-0.2" in gates.read_text(encoding="utf-8") and "deebert" not in gates.read_text(encoding="utf-8")

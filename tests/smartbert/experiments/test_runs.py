@@ -89,6 +89,19 @@ def test_a_run_that_is_there_is_known_by_its_settings(done: Done) -> None:
     assert not is_done(replace(run, settings=replace(run.settings, seed=52)), done.results)
 
 
+def test_a_run_can_start_from_another_runs_checkpoint(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("warm")
+    plain = next(run for run in done.runs if run.label == "plain-mean" and run.settings.seed == 50)
+    run = done.setup.run("warm", start=plain, seed=50, plain_epochs=0, soft_epochs=0, stage1_epochs=1)
+    said: list[str] = []
+    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=said.append)
+    warm = json.loads(run.file(folder / "results").read_text(encoding="utf-8"))
+    assert (warm["arm"], warm["backbone"]) == ("warm", "encoder")
+    assert warm["plain_macs"] == done.figures("plain-mean", 50)["plain_macs"]
+    assert any(str(plain.checkpoint(folder / "work")) in line for line in said)  # trained on from there
+    assert not list(folder.rglob("*.safetensors"))
+
+
 def test_no_checkpoint_is_left_behind(done: Done) -> None:
     assert not list(done.work.rglob("*.safetensors"))
 

@@ -37,7 +37,7 @@ OUTSIDE: list[tuple[str, Any, str]] = [
     ("warmup_steps", -1, "0 or more"),
     ("keep_layers", -1, "0 or more"),
     ("class_weights", "some", "one of none, balanced"),
-    ("arm", "bert", "one of smartbert, no-contrast, no-hard, deebert, pabee, plain, truncated"),
+    ("arm", "bert", "one of smartbert, no-contrast, no-hard, no-gates, deebert, pabee, plain, truncated"),
     ("head_query", "last", "one of first, mean"),
     ("pooling", "max", "one of mean, first"),
     ("precision", "fp16", "one of auto, fp32, bf16"),

@@ -1,0 +1,46 @@
+"""plan.py: which runs a study is made of, and that none is made twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from smartbert.experiments.plan import STUDIES, study_runs
+from smartbert.experiments.runs import Run
+from smartbert.training.arms import settings_of
+from smartbert_runtime.errors import ConfigError
+from tests.smartbert.experiments.conftest import Done
+
+
+def test_a_study_is_planned_for_every_seed(done: Done) -> None:
+    runs = study_runs(done.setup, "arms", (50, 51))
+    labels = [run.label for run in runs if run.settings.seed == 51]
+    arms = ["smartbert", "plain-mean", "deebert", "plain-first", "truncated-2", "truncated-1", "no-contrast", "no-hard"]
+    assert labels == [*arms, "recipe-paper"]
+    assert len({run.file(done.results) for run in runs}) == len(runs) == 18
+    some = study_runs(done.setup, "arms", (50,), ["deebert", "smartbert"])
+    assert [run.label for run in some] == ["deebert", "smartbert"]
+
+
+def test_unknown_studies_and_arms_are_named(done: Done) -> None:
+    with pytest.raises(ConfigError, match="unknown study 'layers'") as caught:
+        study_runs(done.setup, "layers", (50,))
+    assert "arms, options, gates" in caught.value.hint
+    with pytest.raises(ConfigError, match="unknown arm 'no-gates'") as caught:
+        study_runs(done.setup, "arms", (50,), ["no-gates"])  # of another study
+    assert "plain-mean" in caught.value.hint
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_two_runs_of_a_study_are_the_same(done: Done, study: str) -> None:
+    runs = study_runs(done.setup, study, (50,))
+    trained = [(settings_of(run.settings), run.start) for run in runs]
+    assert all(trained.count(one) == 1 for one in trained)
+
+
+def test_runs_that_studies_share_are_made_once(done: Done) -> None:
+    shared: dict[str, set[Run]] = {}
+    for study in STUDIES:
+        for run in study_runs(done.setup, study, (50,)):
+            shared.setdefault(run.label, set()).add(run)
+    assert all(len(same) == 1 for same in shared.values())
+    assert {"smartbert", "recipe-paper", "target-two-thirds"} < set(shared)
