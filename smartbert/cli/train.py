@@ -7,13 +7,17 @@ import os
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smartbert.training.arms import ARMS
 from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_command
 from smartbert_runtime.records import LABEL_COLUMN, Columns
+
+if TYPE_CHECKING:
+    from smartbert.training.train import TrainingReport
 
 
 def train(
@@ -81,21 +85,30 @@ def train(
         bar=main_process and sys.stderr.isatty(),
         say=lambda line: print(line, file=sys.stderr, flush=True) if main_process else None,
     )
-    if not main_process:
-        return
+    if main_process:
+        print(_summary(report, output))
+
+
+def _summary(report: TrainingReport, output: Path) -> str:
     evaluation = report.dev_evaluation
-    print(f"checkpoint      {output}")
     if report.exit_threshold_choice is None:
-        print(f"dev accuracy    {report.dev.accuracy:.4f}")
-        print(f"layers run      {evaluation.layers} of {evaluation.layers}")
-        return
-    print(
-        f"exit threshold  {report.exit_threshold:.2f} (normalised entropy), skip threshold {report.skip_threshold:.2f}"
-    )
-    print(f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)")
-    print(f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}")
-    print(f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC")
-    print(f"next            smartbert-export {output} OUT")
+        return "\n".join(
+            (
+                f"checkpoint      {output}",
+                f"dev accuracy    {report.dev.accuracy:.4f}",
+                f"layers run      {evaluation.layers} of {evaluation.layers}",
+            )
+        )
+    lines = [
+        f"checkpoint      {output}",
+        f"exit threshold  {report.exit_threshold:.2f} (normalised entropy), skip threshold {report.skip_threshold:.2f}",
+        f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)",
+        f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}",
+        f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC",
+    ]
+    if ARMS[report.settings.arm].gated:  # an arm without gates is to be measured, not exported
+        lines.append(f"next            smartbert-export {output} OUT")
+    return "\n".join(lines)
 
 
 def _with_hyper_parameters() -> None:

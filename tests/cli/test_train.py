@@ -1,7 +1,8 @@
-"""smartbert-train's bad inputs: named before any training starts, and nothing is written."""
+"""smartbert-train's bad inputs, named before any training starts, and what it says at the end."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from smartbert.cli.train import main
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 from tests.helpers import assert_named_error
+from tests.smartbert.conftest import TINY_SETTINGS
+from tests.smartbert.training.command import arguments
 
 ROWS = [(text, ("calm", "loud")[number % 2]) for number, text in enumerate(SENTENCES)]
 GOOD = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in ROWS)
@@ -119,3 +122,15 @@ def test_a_setting_that_cannot_be_meant_is_named(
     call: Call, encoder_dir: Path, files: Path, options: list[str], words: list[str]
 ) -> None:
     train(call, encoder_dir, files, *options, words=words)
+
+
+@pytest.mark.parametrize("arm", ["no-gates", "plain"])
+def test_an_arm_that_cannot_be_exported_is_not_sent_to_export(
+    call: Call, encoder_dir: Path, tmp_path: Path, arm: str
+) -> None:
+    settings = replace(TINY_SETTINGS, arm=arm, stage1_epochs=1, soft_epochs=0)
+    run = call(main, *arguments(encoder_dir, tmp_path, settings))
+    assert run.code == 0, run.err
+    said = [line[:16].rstrip() for line in run.out.splitlines()]
+    measured = {"plain": [], "no-gates": ["exit threshold", "computation"]}[arm]
+    assert set(said) == {"checkpoint", "dev accuracy", "layers run", *measured}
