@@ -71,6 +71,16 @@ class ArmResult:
             None if not values or None in values else float(np.mean([value for value in values if value is not None]))
         )
 
+    def at_threshold(self, curve: str, threshold: float) -> tuple[float, float]:
+        """The metric and the layers run at one exit threshold of an entropy curve: means over seeds."""
+        # Points at which nothing changes are left out of the files: the last one up to here stands for them.
+        rows = [[row for row in run["curves"][curve] if row[0] <= threshold][-1] for run in self.runs]
+        points = [CurvePoint(**dict(zip(CURVE_COLUMNS, row, strict=True))) for row in rows]
+        return (
+            float(np.mean([getattr(point, self.metric) for point in points])),
+            float(np.mean([point.mean_layers_run for point in points])),
+        )
+
     def right_at(self, saving: float) -> NDArray[np.float64] | None:
         """How likely each text is right at that saving (r), mean over seeds; None where the arm never gets."""
         rows = []

@@ -6,11 +6,12 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from smartbert.experiments.results import load_arms, paired_difference, points_of
+from smartbert.experiments.results import ArmResult, load_arms, paired_difference, points_of
 from smartbert.experiments.table import best_plain, table_text
 from smartbert.experiments.write import write_table
 from smartbert_runtime.errors import InputError
@@ -40,6 +41,19 @@ def test_a_files_points_come_cheapest_first() -> None:
     assert (cheap.value, cheap.accuracy, cheap.mean_layers_run, cheap.macs) == (1.0, 0.8, 1.0, 0.2)
     assert (dear.value, dear.f1, dear.matthews, dear.macs) == (0.0, 0.9, 0.8, 0.6)
     assert points_of(run, None) == []
+
+
+def test_a_threshold_between_two_points_is_the_one_before() -> None:
+    def run(*rows: list[float]) -> dict[str, Any]:
+        return {"metric": "f1", "curves": {"both": list(rows)}}
+
+    # value, accuracy, F1, Matthews, layers run, share of plain fine-tuning's MAC
+    one = run([0.0, 1.0, 0.9, 0.8, 4.0, 0.6], [0.3, 0.8, 0.7, 0.6, 2.0, 0.3], [0.9, 0.5, 0.5, 0.0, 1.0, 0.2])
+    other = run([0.0, 1.0, 0.8, 0.8, 4.0, 0.6])
+    arm = ArmResult(name="smartbert", curve="both", runs=(one, other))
+    assert arm.at_threshold("both", 0.29) == pytest.approx((0.85, 4.0))
+    assert arm.at_threshold("both", 0.3) == pytest.approx((0.75, 3.0))
+    assert arm.at_threshold("both", 1.0) == pytest.approx((0.65, 2.5))
 
 
 def test_a_paired_difference_and_its_interval() -> None:
@@ -73,6 +87,12 @@ def test_the_table_names_what_its_numbers_hang_on(done: Done) -> None:
     assert names[:5] == ["plain-mean", "truncated-2", "deebert", "pabee", "smartbert"]
     assert f"{100 * arms['smartbert'].full_depth()[0]:.2f}" in next(row for row in rows if "smartbert" in row)
     assert "What the gates bring" in text
+    depth = text[text.index("How deep texts go") :]
+    assert [name for name in ("deebert", "smartbert", "smartbert, gates off", "pabee") if f"| {name} |" in depth] == [
+        "deebert",
+        "smartbert",
+        "smartbert, gates off",
+    ]
     plain = best_plain(arms)
     assert plain is not None and plain.name == "plain-mean"
 
