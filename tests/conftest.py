@@ -89,12 +89,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_encoder_config() -> BertConfig:
-    """Four layers of 32, all else as BERT has it."""
+def make_encoder_config(layers: int = LAYERS) -> BertConfig:
+    """Layers of 32, all else as BERT has it."""
     return BertConfig(
         vocab_size=len(make_tokenizer()),
         hidden_size=32,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=32,

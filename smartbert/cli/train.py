@@ -101,7 +101,7 @@ def _summary(report: TrainingReport, output: Path) -> str:
         )
     lines = [
         f"checkpoint      {output}",
-        f"exit threshold  {report.exit_threshold:.2f} (normalised entropy), skip threshold {report.skip_threshold:.2f}",
+        f"exit threshold  {report.exit_threshold:.4g} (normalised entropy), skip threshold {report.skip_threshold:.2f}",
         f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)",
         f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}",
         f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC",

@@ -14,10 +14,19 @@ from numpy.typing import NDArray
 
 from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
 from smartbert.evaluation.metrics import Quality, quality
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.policy import Policy, normalised_entropy
 
-# Curves are drawn over these normalised entropies: even on a logarithmic scale, because a trained head is mostly sure.
-CURVE_THRESHOLDS = (0.0, *(float(f"{10 ** (step / 20):.4g}") for step in range(-120, 1)))
+# Normalised entropies from "never" to "always" among which exit thresholds are chosen: hundredths, and ever finer steps
+# towards both ends. A trained head is mostly sure; on a hard task with two classes it is unsure to the third digit.
+EXIT_THRESHOLDS = tuple(
+    sorted(
+        {step / 100 for step in range(101)}
+        | {float(f"{10 ** (-step / 40):.4g}") for step in range(40, 241)}
+        | {round(1.0 - 10 ** (-step / 40), 9) for step in range(40, 201)}
+    )
+)
+# Besides, curves are drawn over this many quantiles of what the heads really said, wherever that lies.
+QUANTILES = 100
 
 # MAC of each text (r) for given decisions.
 Cost = Callable[[Decisions], NDArray[np.int64]]
@@ -82,10 +91,13 @@ def summarise(recording: Recording, policy: Policy, labels: Sequence[str]) -> Su
 
 
 def entropy_curve(recording: Recording, policy: Policy, cost: Cost) -> tuple[CurvePoint, ...]:
-    """A point for every exit threshold of CURVE_THRESHOLDS, the rest of the policy as it is."""
+    """A point for every exit threshold of EXIT_THRESHOLDS and QUANTILES, the rest of the policy as it is."""
+    logits_rlc = recording.logits_rlc
+    said = normalised_entropy(logits_rlc[~np.isnan(logits_rlc).any(axis=-1)])
+    quantiles = np.quantile(said, np.linspace(0.0, 1.0, QUANTILES)) if said.size else np.array([])
     return tuple(
         curve_point(recording, threshold, decide(recording, replace(policy, exit_threshold=threshold)), cost)
-        for threshold in CURVE_THRESHOLDS
+        for threshold in sorted({*EXIT_THRESHOLDS, *quantiles.tolist()})
     )
 
 

@@ -20,10 +20,10 @@ def evaluation_text(report: Evaluation) -> str:
     summary, full = report.summary, report.full_depth
     lines = [
         f"texts        {report.texts}, {report.mean_tokens:.1f} tokens on average",
-        f"{'':<12} {'accuracy':>9} {'F1':>8} {'Matthews':>9} {'layers run':>13} {'MAC':>9} {'of plain':>9}",
+        f"{'':<16} {'accuracy':>9} {'F1':>8} {'Matthews':>9} {'layers run':>13} {'MAC':>9} {'of plain':>9}",
     ]
     if report.curves:
-        lines.append(_row(f"exit at {report.exit_threshold:.2f}", summary, report.macs, report))
+        lines.append(_row(f"exit at {report.exit_threshold:.4g}", summary, report.macs, report))
     lines.append(_row("full depth", full, report.full_depth_macs, report))
     lines.append("recall       " + ", ".join(f"{label} {value:.4f}" for label, value in summary.recall.items()))
     if not report.curves:
@@ -47,6 +47,6 @@ def evaluation_text(report: Evaluation) -> str:
 
 def _row(name: str, summary: Summary, macs: float, report: Evaluation) -> str:
     return (
-        f"{name:<12} {summary.accuracy:>9.4f} {summary.f1:>8.4f} {summary.matthews:>9.4f} "
+        f"{name:<16} {summary.accuracy:>9.4f} {summary.f1:>8.4f} {summary.matthews:>9.4f} "
         f"{summary.mean_layers_run:>6.2f} of {report.layers:<3} {macs / 1e6:>7.1f} M {macs / report.plain_macs:>9.1%}"
     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from smartbert.evaluation.curves import EXIT_THRESHOLDS
 from smartbert.evaluation.decisions import Recording, decide
 from smartbert_runtime.policy import Policy
-
-# Candidate exit thresholds: normalised entropies from "never" to "always".
-THRESHOLDS = tuple(round(step * 0.01, 2) for step in range(101))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +26,8 @@ def choose_exit_threshold(
     """The largest exit threshold that is sure to change few answers.
 
     Risk: the share of texts whose answer differs from full depth's, an upper bound of the accuracy that exits can
-    cost; it needs no labels. Learn-then-Test with fixed-sequence testing (Angelopoulos et al., 2021): thresholds are
-    tried upwards from 0, each tested by P(Binomial(n, max_disagreement) <= changed) <= 1 - confidence, and the last
+    cost; it needs no labels. Learn-then-Test with fixed-sequence testing (Angelopoulos et al., 2021): EXIT_THRESHOLDS
+    are tried upwards from 0, each tested by P(Binomial(n, max_disagreement) <= changed) <= 1 - confidence, and the last
     one before the first that fails is taken, so that with probability `confidence` the risk on new texts is within
     `max_disagreement`. 505 texts with at most 1 changed answer vouch for 1 % at 95 %, 2 changed do not.
 
@@ -39,7 +37,7 @@ def choose_exit_threshold(
     texts = len(full_r)
     possible = _binomial_tail(0, texts, max_disagreement) <= 1.0 - confidence
     chosen = ThresholdChoice(exit_threshold=0.0, texts=texts, changed=0, certain=possible)
-    for threshold in THRESHOLDS:
+    for threshold in EXIT_THRESHOLDS:
         answers_r = decide(recording, Policy(skip_threshold=skip_threshold, exit_threshold=threshold)).answers_r
         changed = int((answers_r != full_r).sum())
         passes = _binomial_tail(changed, texts, max_disagreement) <= 1.0 - confidence if possible else changed == 0

@@ -12,7 +12,7 @@ from smartbert.training.settings import TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_commands
 from smartbert_runtime.errors import ConfigError
 
-_Task = Annotated[str, typer.Option(help="trec6, or a GLUE task: sst2, mrpc, cola, rte, wnli, qnli, qqp.")]
+_Task = Annotated[str, typer.Option(help="trec6, or a GLUE task: sst2, mrpc, cola, rte, wnli, qnli, qqp, mnli.")]
 _Model = Annotated[str, typer.Option(help="Pretrained encoder: a hub name or a local folder.")]
 _Data = Annotated[
     Path | None, typer.Option(help="Folder with TASK/train.tsv and TASK/dev.tsv; default: the hub's data sets.")
@@ -50,6 +50,9 @@ def glue(
     keep_checkpoints: Annotated[
         bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of runs with other settings, texts or encoders.")
+    ] = False,
 ) -> None:
     """Train every arm of a study on one task, and write its table (Markdown), figures (JSON) and picture (PNG).
 
@@ -62,7 +65,7 @@ def glue(
     setup = _setup(task, model, data, max_train_samples, note, set_)
     wanted = [name.strip() for name in arms.split(",") if name.strip()]
     runs = study_runs(setup, study, range(50, 50 + seeds), wanted)
-    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, say=_say)
+    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, overwrite=overwrite, say=_say)
     for file in write_table(output, setup, study):
         print(file)
 
@@ -75,7 +78,7 @@ def steps(
     max_train_samples: _Samples = None,
     set_: _Set = [],  # noqa: B006
 ) -> None:
-    """Time a training step of every stage against a plain fine-tuning step of the same encoder, in turns.
+    """Time a training step of every stage against a plain fine-tuning step of the same encoder, in turns, on the CPU.
 
     Example: python -m smartbert.experiments steps --task sst2
     """
@@ -108,13 +111,17 @@ def _setup(task: str, model: str, data: Path | None, max_train_samples: int | No
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", hint="known tasks: " + ", ".join(TASKS))
     TASKS[task].source(data, max_train_samples)  # its errors now, and not once a run
+    settings = dict(TrainingSettings.parse(entry) for entry in given)
+    for name in ("arm", "seed", "pooling", "keep_layers", "metric"):
+        if name in settings:
+            raise ConfigError(f"{name} is the table's own", hint="choose with --study, --arms, --seeds and --task")
     return Setup(
         task=TASKS[task],
         model=model,
         data=data,
         max_train_samples=max_train_samples,
         note=note,
-        settings=dict(TrainingSettings.parse(entry) for entry in given),
+        settings=settings,
     )
 
 

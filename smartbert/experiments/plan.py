@@ -32,7 +32,7 @@ class Setup:
     note: str
     settings: dict[str, Any]
 
-    def run(self, label: str, *, start: Run | None = None, **settings: Any) -> Run:
+    def run(self, label: str, start: Run | None = None, **settings: Any) -> Run:
         """One run, its settings in place of the table's; start: the run whose checkpoint it starts from."""
         wanted = {"metric": self.task.metric, **self.settings, **settings}
         return Run(
@@ -40,7 +40,7 @@ class Setup:
             model=self.model,
             start=start,
             label=label,
-            settings=TrainingSettings(**wanted),
+            settings=TrainingSettings.from_recipe("best", **wanted),
             data=self.data,
             max_train_samples=self.max_train_samples,
             note=self.note,
@@ -71,7 +71,8 @@ def _arms(layers: int, own: TrainingSettings) -> Variations:
 
 def _truncated(layers: int) -> Variations:
     """A half and a third of the layers: what 2x and 3x fewer MAC buy without deciding anything."""
-    return {f"truncated-{kept}": {"arm": "truncated", "keep_layers": kept} for kept in (layers // 2, layers // 3)}
+    kept = {max(1, layers // share): None for share in (2, 3)}
+    return {f"truncated-{number}": {"arm": "truncated", "keep_layers": number} for number in kept}
 
 
 def _options(layers: int, own: TrainingSettings) -> Variations:
@@ -88,7 +89,12 @@ def _options(layers: int, own: TrainingSettings) -> Variations:
         "target-two-thirds": {"target_layers": round(layers * 2 / 3, 2)},
         "head-width-64": {"head_width": 64},
         "head-width-256": {"head_width": 256},
-        WARM_START: {"plain_epochs": 0, "stage1_epochs": own.stage1_epochs - own.plain_epochs},
+        # From a plain classifier in place of plain epochs, of which it has had as many.
+        WARM_START: {
+            "plain_epochs": 0,
+            "soft_epochs": own.soft_epochs,
+            "stage1_epochs": own.stage1_epochs - own.plain_epochs,
+        },
     }
 
 
@@ -113,11 +119,6 @@ STUDIES: Mapping[str, Study] = {
 }
 
 
-def study_labels(setup: Setup, study: str) -> tuple[str, ...]:
-    """The labels of a study's runs; ConfigError for an unknown study."""
-    return tuple(_variations(setup, study))
-
-
 def study_runs(setup: Setup, study: str, seeds: Sequence[int], labels: Sequence[str] = ()) -> list[Run]:
     """Every run of a study with every seed, seed by seed; labels: only these, in this order.
 
@@ -129,7 +130,10 @@ def study_runs(setup: Setup, study: str, seeds: Sequence[int], labels: Sequence[
             raise ConfigError(f"unknown arm {label!r}", hint="known arms: " + ", ".join(variations))
     runs = []
     for seed in seeds:
-        plain = setup.run("plain-mean", arm="plain", pooling="mean", seed=seed)
+        epochs = max(1, _own(setup).plain_epochs)
+        plain = setup.run(
+            "plain-start", arm="plain", pooling="mean", seed=seed, stage1_epochs=epochs, plain_epochs=0, soft_epochs=0
+        )
         for label in labels or variations:
             start = plain if label == WARM_START else None
             runs.append(setup.run(label, start=start, **{**variations[label], "seed": seed}))
@@ -140,4 +144,9 @@ def _variations(setup: Setup, study: str) -> Variations:
     if study not in STUDIES:
         raise ConfigError(f"unknown study {study!r}", hint="known studies: " + ", ".join(STUDIES))
     layers = int(read_backbone_config(setup.model)["num_hidden_layers"])
-    return STUDIES[study].variations(layers, TrainingSettings(**setup.settings))
+    return STUDIES[study].variations(layers, _own(setup))
+
+
+def _own(setup: Setup) -> TrainingSettings:
+    """The table's own settings, from which a study varies."""
+    return TrainingSettings.from_recipe("best", **setup.settings)

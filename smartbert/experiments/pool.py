@@ -9,18 +9,38 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from smartbert.experiments.runs import Run, do_run, is_done
 from smartbert.progress import Say
 from smartbert.quiet import quiet_libraries
+from smartbert_runtime.errors import InputError
 
 
-def do_runs(runs: Sequence[Run], results: Path, work: Path, *, jobs: int, keep_checkpoints: bool, say: Say) -> None:
+def do_runs(
+    runs: Sequence[Run],
+    results: Path,
+    work: Path,
+    *,
+    jobs: int = 1,
+    keep_checkpoints: bool = False,
+    overwrite: bool = False,
+    say: Say = lambda line: None,
+) -> None:
     """Make the runs whose figures are not in `results` yet, `jobs` of them at a time.
 
+    overwrite: also where another run's file, of other settings, texts or encoder, is in the way; else InputError.
     Raises the first run's error after all others are done.
     """
     missing = [run for run in runs if not is_done(run, results)]
+    for run in missing:
+        if run.file(results).exists() and not overwrite:
+            raise InputError(
+                f"{run.file(results)} holds a run with other settings, texts or encoder",
+                hint="give another --output, or --overwrite to replace it",
+            )
+    for folder in (results, work):
+        _check_writable(folder)
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     with (
@@ -36,6 +56,16 @@ def do_runs(runs: Sequence[Run], results: Path, work: Path, *, jobs: int, keep_c
             say(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
     if failed is not None:
         raise failed
+
+
+def _check_writable(folder: Path) -> None:
+    """InputError now, and not after an hour of training."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as err:
+        raise InputError(f"{folder} cannot be written: {err.strerror}", hint="check the path and its rights") from err
 
 
 @contextmanager

@@ -5,8 +5,7 @@ Shape letters: r rows (texts), n resamples.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert.evaluation.curves import CurvePoint, at_macs
-from smartbert.experiments.runs import CURVE_COLUMNS
-from smartbert_runtime.errors import InputError
+from smartbert.experiments.figures import CURVE_COLUMNS
+from smartbert.experiments.runs import read_figures
 
 RESAMPLES = 10_000
 
@@ -117,22 +116,12 @@ def paired_difference(one_r: NDArray[np.float64], other_r: NDArray[np.float64]) 
     return Difference(points=100.0 * float(gain_r.mean()), low=100.0 * float(low), high=100.0 * float(high))
 
 
-def load_arms(
-    folder: Path, *, labels: Sequence[str] | None = None, seeds: Sequence[int] | None = None
-) -> dict[str, ArmResult]:
-    """The arms whose run files lie in results/TASK/BACKBONE, PABEE read from DeeBERT's files: it shares its training.
-
-    labels, seeds: only these.
-    """
+def load_arms(files: Iterable[Path]) -> dict[str, ArmResult]:
+    """The arms of these run files, PABEE read from DeeBERT's: it shares its training."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(folder.glob("*-seed*.json")):
-        try:
-            run = json.loads(file.read_text(encoding="utf-8"))
-            wanted = (labels is None or run["arm"] in labels) and (seeds is None or run["seed"] in seeds)
-            if wanted:
-                runs.setdefault(str(run["arm"]), []).append(run)
-        except (ValueError, KeyError, TypeError) as err:
-            raise InputError(f"{file} is not a run's file", hint="remove it: the run is then made again") from err
+    for file in files:
+        run = read_figures(file)
+        runs.setdefault(str(run["arm"]), []).append(run)
     arms = {}
     for name, found in runs.items():
         ordered = tuple(sorted(found, key=lambda run: int(run["seed"])))

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import json
 import os
 import platform
 import shutil
-import time
+import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
-from smartbert.backbones import read_backbone_config
-from smartbert.checkpoint import load_classifier
-from smartbert.classifier import input_limit, policy_of
 from smartbert.data import TaskData, load_task
-from smartbert.evaluation.curves import CurvePoint, bracket
-from smartbert.evaluation.decisions import Recording, decide, decide_by_patience
-from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, measure
-from smartbert.evaluation.macs import plain_macs
-from smartbert.evaluation.recording import record_passes, tokenize
-from smartbert.experiments.tasks import Task
+from smartbert.experiments.figures import figures
+from smartbert.experiments.tasks import TEXT_FILES, Task
 from smartbert.progress import Say
 from smartbert.training.arms import settings_of
 from smartbert.training.settings import TrainingSettings
+from smartbert.training.stages import trains_in_bf16
 from smartbert.training.train import train
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.errors import InputError
 
-# Fewer MAC than plain fine-tuning by these factors: where arms are compared text by text.
-SAVINGS = (1.5, 2.0, 3.0, 4.0)
-# How a point of a curve lies in a run's file: its fields in their order, macs as a share of plain fine-tuning's.
-CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
+ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,50 +58,74 @@ class Run:
         return results / self.task.name / self.backbone / f"{self._name}.json"
 
     def checkpoint(self, work: Path) -> Path:
-        """Where its checkpoint is written."""
-        return work / self.task.name / self.backbone / self._name
+        """Where its checkpoint is written: a place of its own for each identity, so that none is taken for another."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return work / self.task.name / self.backbone / f"{self._name}-{digest[:8]}"
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two runs to be the same run: settings, texts, encoder, and where it starts."""
+        return {
+            "settings": json.loads(json.dumps(asdict(settings_of(self.settings)))),
+            "max_train_samples": self.max_train_samples,
+            "texts_from": self.task.dataset if self.data is None else digest_of(self.data / self.task.name, TEXT_FILES),
+            "encoder": digest_of(Path(self.model), ENCODER_FILES) if Path(self.model).is_dir() else self.model,
+            "start": None if self.start is None else self.start.identity(),
+        }
 
     @property
     def _name(self) -> str:
         return f"{self.label}-seed{self.settings.seed}"
 
 
+@cache
+def digest_of(folder: Path, names: tuple[str, ...]) -> str:
+    """One digest over these files of a folder, those that are there; read once a process."""
+    digest = hashlib.sha256()
+    for name in names:
+        if (folder / name).is_file():
+            digest.update(name.encode() + (folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def is_done(run: Run, results: Path) -> bool:
-    """Whether the figures of just this run, its settings and number of texts the same, lie in `results`."""
+    """Whether the figures of just this run lie in `results`; InputError for a file that is not a run's."""
     file = run.file(results)
-    if not file.is_file():
-        return False
-    found = json.loads(file.read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(asdict(settings_of(run.settings))))
-    return bool(found["settings"] == wanted and found["max_train_samples"] == run.max_train_samples)
+    return file.is_file() and read_figures(file)["run"] == run.identity()
+
+
+def read_figures(file: Path) -> dict[str, Any]:
+    """A run's file; InputError when it is not one."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not {"run", "arm", "seed", "curves"} <= set(found):
+            raise ValueError("it lacks what a run writes")
+    except (OSError, ValueError, TypeError) as err:
+        raise InputError(f"{file} is not a run's file: {err}", hint="remove it: the run is then made again") from err
+    return found
 
 
 def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: Say) -> None:
     """Train (or go on with what an interrupted run left in `work`), measure, and write the figures."""
-    began = time.monotonic()
+    model, made = run.model, list[Path]()
     if run.start is not None:
-        _train(run.start, run.model, _data(run.start), work, say)
+        model = str(_train(run.start, run.model, _data(run.start), work, made, say))
     data = _data(run)
-    checkpoint = _train(run, run.model if run.start is None else str(run.start.checkpoint(work)), data, work, say)
-    trained_s = time.monotonic() - began
-    figures = {
+    checkpoint = _train(run, model, data, work, made, say)
+    found = {
         "task": run.task.name,
         "metric": run.task.metric,
         "arm": run.label,
         "backbone": run.backbone,
         "note": run.note,
         "seed": run.settings.seed,
-        "settings": asdict(settings_of(run.settings)),
-        "max_train_samples": run.max_train_samples,
-        "texts": {"train": len(data.train), "validation": len(data.validation), "dev": len(data.dev)},
-        **_measure(checkpoint, data, run.model),
-        "conditions": {**_conditions(), "training_s": round(trained_s)},
+        "run": run.identity(),
+        **figures(checkpoint, data, run.model),
+        "conditions": _conditions(run.settings),
     }
-    _write_whole(run.file(results), figures)
+    _write_whole(run.file(results), found)
     if not keep_checkpoint:
-        for made in (run, run.start):
-            if made is not None:
-                shutil.rmtree(made.checkpoint(work))
+        for folder in made:
+            shutil.rmtree(folder)
 
 
 def _data(run: Run) -> TaskData:
@@ -116,122 +133,44 @@ def _data(run: Run) -> TaskData:
     return load_task(source, validation_fraction=run.settings.validation_fraction, seed=run.settings.seed)
 
 
-def _train(run: Run, model: str, data: TaskData, work: Path, say: Say) -> Path:
-    """The run's checkpoint, trained from `model` unless it lies in `work`."""
+def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], say: Say) -> Path:
+    """The run's checkpoint, trained from `model` unless it lies in `work`; noted in `made` if it was trained now."""
     checkpoint = run.checkpoint(work)
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    partial = checkpoint.with_name(f"{checkpoint.name}.partial")
-    if not (checkpoint.is_dir() and _trained_with(checkpoint) == settings_of(run.settings)):
-        resume = (partial / "run.json").exists()
+    if not checkpoint.is_dir():
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        resume = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
         train(model, data, checkpoint, run.settings, resume=resume, overwrite=True, say=say)
+        made.append(checkpoint)
     return checkpoint
 
 
-def _trained_with(checkpoint: Path) -> TrainingSettings:
-    report = json.loads((checkpoint / "training_report.json").read_text(encoding="utf-8"))
-    return TrainingSettings(**report["settings"])
-
-
-def _measure(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
-    """Every curve of the checkpoint on the dev texts, and which texts are right at SAVINGS and at full depth.
-
-    MAC shares are of a plain classifier on the whole encoder, also where the checkpoint has fewer layers.
-    """
-    report = json.loads((checkpoint / "training_report.json").read_text(encoding="utf-8"))
-    model, tokenizer = load_classifier(checkpoint)
-    split = tokenize(data.dev, tokenizer, input_limit(model))
-    policy = policy_of(model)
-    passes = record_passes(model, split, tokenizer, policy, skip_thresholds=SKIP_THRESHOLDS)
-    evaluation = measure(model, passes, data.labels, policy)
-    plain = float(plain_macs(read_backbone_config(encoder), len(data.labels), passes.tokens_r).mean())
-    right = {"full depth": _right(passes.as_asked, "entropy", policy, 0.0)}
-    at: dict[str, dict[str, Any]] = {}
-    for name in ("both", "gates off", "patience"):
-        if name in evaluation.curves:
-            recording = passes.as_asked if name == "both" else passes.gates_off
-            at[name] = _at_savings(recording, name, evaluation.curves[name], plain, policy)
+def _conditions(settings: TrainingSettings) -> dict[str, Any]:
     return {
-        "layers": evaluation.layers,
-        "mean_tokens": round(evaluation.mean_tokens, 2),
-        "plain_macs": round(plain),
-        "validation": report["validation"],
-        "exit_threshold": evaluation.exit_threshold,
-        "skip_threshold": evaluation.skip_threshold,
-        "configured": {**asdict(evaluation.summary), "mac_share": evaluation.macs / plain},
-        "full_depth": {
-            **asdict(evaluation.full_depth),
-            "mac_share": evaluation.full_depth_macs / plain,
-        },
-        "curves": {name: _rows(points, plain) for name, points in evaluation.curves.items()},
-        "right": right,
-        "at": at,
-    }
-
-
-def _at_savings(
-    recording: Recording, name: str, points: tuple[CurvePoint, ...], plain: float, policy: Policy
-) -> dict[str, Any]:
-    """For each saving the two points of the curve around it: their settings, who is right, the share at the dearer."""
-    rule = "patience" if name == "patience" else "entropy"
-    rest = Policy(skip_threshold=policy.skip_threshold, no_skip=name != "both")
-    found: dict[str, Any] = {}
-    for saving in SAVINGS:
-        place = bracket(points, plain / saving)
-        if place is not None:
-            cheap, dear, share = place
-            found[f"{saving:g}"] = {
-                "values": [points[cheap].value, points[dear].value],
-                "right": [_right(recording, rule, rest, points[index].value) for index in (cheap, dear)],
-                "share": round(share, 6),
-            }
-    return found
-
-
-def _right(recording: Recording, rule: str, policy: Policy, value: float) -> str:
-    """One digit a text: 1 where the answer is right."""
-    if rule == "patience":
-        decisions = decide_by_patience(recording, policy, int(value))
-    else:
-        decisions = decide(
-            recording,
-            Policy(skip_threshold=policy.skip_threshold, no_skip=policy.no_skip, exit_threshold=value),
-        )
-    return "".join(np.where(decisions.answers_r == recording.label_ids_r, "1", "0"))
-
-
-def _rows(points: tuple[CurvePoint, ...], plain: float) -> list[list[float]]:
-    """The points as rows of CURVE_COLUMNS, those left out at which nothing changes."""
-    rows: list[list[float]] = []
-    for point in points:
-        row = [
-            point.value,
-            round(point.accuracy, 5),
-            round(point.f1, 5),
-            round(point.matthews, 5),
-            round(point.mean_layers_run, 3),
-            round(point.macs / plain, 5),
-        ]
-        if not rows or row[1:] != rows[-1][1:]:
-            rows.append(row)
-    return rows
-
-
-def _conditions() -> dict[str, Any]:
-    return {
+        "code": _code(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "precision": "bf16" if trains_in_bf16(settings) else "fp32",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
 
 
-def _write_whole(file: Path, figures: Mapping[str, Any]) -> None:
+def _code() -> str:
+    """The commit whose code runs here, "-dirty" when it was changed since; the version where there is no repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return importlib.metadata.version("smartbert")
+
+
+def _write_whole(file: Path, found: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     staged = file.with_suffix(".partial")
     # A line a key: long lists stay out of the way of whoever reads the file or its changes.
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in figures.items())
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
     staged.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     staged.replace(file)

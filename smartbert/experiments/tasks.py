@@ -8,6 +8,8 @@ from pathlib import Path
 from smartbert.data import DataSource
 from smartbert_runtime.errors import InputError
 
+TEXT_FILES = ("train.tsv", "dev.tsv")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -29,7 +31,7 @@ class Task:
             )
         if folder is None:
             return DataSource(dataset=self.dataset, task=self.config, max_train_samples=max_train_samples)
-        files = folder / self.name / "train.tsv", folder / self.name / "dev.tsv"
+        files = tuple(folder / self.name / name for name in TEXT_FILES)
         for file in files:
             if not file.is_file():
                 raise InputError(f"{file} does not exist", hint="--data needs NAME/train.tsv and NAME/dev.tsv")
@@ -50,6 +52,7 @@ TASKS = {
                 ("wnli", "accuracy"),
                 ("qnli", "accuracy"),
                 ("qqp", "f1"),
+                ("mnli", "accuracy"),
             )
         ),
     )

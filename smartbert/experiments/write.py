@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from smartbert.evaluation.curves import at_macs
 from smartbert.evaluation.plots import ArmLine, plot_arms
-from smartbert.experiments.plan import STUDIES, Setup, study_labels
+from smartbert.experiments.plan import STUDIES, Setup, study_runs
 from smartbert.experiments.results import ArmResult, load_arms, points_of
+from smartbert.experiments.runs import is_done
 from smartbert.experiments.table import table_text
+
+SEED = re.compile(r"-seed(\d+)\.json$")
 
 
 def write_table(results: Path, setup: Setup, study: str) -> tuple[Path, Path]:
-    """RESULTS/TASK-BACKBONE-STUDY.md and .png from all of the study's files that lie there, made now or before."""
+    """RESULTS/TASK-BACKBONE-STUDY.md and .png from all of the study's runs whose files lie there, of any seed.
+
+    Files of runs with other settings, texts or encoders are left out.
+    """
     folder = setup.run("any").file(results).parent
-    arms = load_arms(folder, labels=study_labels(setup, study))
+    seeds = {int(found[1]) for file in folder.glob("*.json") if (found := SEED.search(file.name))}
+    runs = study_runs(setup, study, sorted(seeds))
+    arms = load_arms(run.file(results) for run in runs if is_done(run, results))
     name = f"{setup.task.name}-{folder.name}-{study}"
     text, picture = results / f"{name}.md", results / f"{name}.png"
     shown = f"\n![{setup.task.metric} against MAC]({picture.name})\n"
@@ -35,5 +45,6 @@ def _line(arm: ArmResult) -> ArmLine:
     low = max(points[0].macs for points in curves)
     high = max(points[-1].macs for points in curves)
     shares = np.linspace(low, high, 200).tolist()
-    values = [float(np.mean([at_macs(points, share, arm.metric) or 0.0 for points in curves])) for share in shares]
-    return ArmLine(name=arm.name, shares=tuple(shares), values=tuple(values))
+    # From `low` on every seed's curve has a value.
+    values = [np.mean([cast(float, at_macs(points, share, arm.metric)) for points in curves]) for share in shares]
+    return ArmLine(name=arm.name, shares=tuple(shares), values=tuple(map(float, values)))

@@ -180,11 +180,11 @@ class TrainingSettings:
         hint = "like learning_rate=1e-4; smartbert-train --help lists them"
         if name not in kinds or not value:
             raise ConfigError(f"{entry!r} is no setting", hint=hint)
-        if kinds[name] == "bool":
-            return name, value.lower() in ("1", "true", "yes")
         try:
+            if kinds[name] == "bool":
+                return name, {"true": True, "false": False}[value.lower()]
             return name, {"int": int, "float": float, "str": str}[kinds[name]](value)
-        except ValueError as err:
+        except (ValueError, KeyError) as err:
             raise ConfigError(f"{entry!r}: {name} is of type {kinds[name]}", hint=hint) from err
 
     @classmethod

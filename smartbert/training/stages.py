@@ -197,10 +197,15 @@ def balanced_weights(label_ids: Sequence[int], classes: int) -> tuple[float, ...
     return tuple(len(label_ids) / (classes * count) if count else 0.0 for count in counts.tolist())
 
 
-def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> TrainingArguments:
-    bf16 = settings.precision == "bf16"
+def trains_in_bf16(settings: TrainingSettings) -> bool:
+    """Whether training here is mixed precision: as asked for, or, by itself, on a GPU that has it."""
     if settings.precision == "auto":
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return settings.precision == "bf16"
+
+
+def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> TrainingArguments:
+    bf16 = trains_in_bf16(settings)
     # TrainingArguments passes the precision on in the environment, and never takes it back.
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if bf16 else "no"
     try:

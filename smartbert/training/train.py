@@ -183,7 +183,7 @@ def _say_choice(choice: ThresholdChoice, settings: TrainingSettings, say: Say) -
         sure = f"at most {settings.max_disagreement:.1%} of new texts at {settings.confidence:.0%} confidence"
     else:
         sure = f"too few texts to vouch for {settings.max_disagreement:.1%}, so the largest that changes none"
-    say(f"exit threshold {choice.exit_threshold:.2f} {kept}: {sure}")
+    say(f"exit threshold {choice.exit_threshold:.4g} {kept}: {sure}")
 
 
 def _identity(model: str, data: TaskData, settings: TrainingSettings) -> dict[str, Any]:

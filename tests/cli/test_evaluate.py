@@ -47,7 +47,7 @@ def test_the_text_report_shows_quality_depth_and_cost(call: Call, checkpoint_dir
             "--format", "json",
         ).out
     )  # fmt: skip
-    assert "exit at 0.30" in run.out
+    assert "exit at 0.3" in run.out
     assert f"{report['summary']['accuracy']:.4f}" in run.out
     assert f"{report['macs'] / report['plain_macs']:.1%}" in run.out
     assert "fewer MAC than plain" in run.out

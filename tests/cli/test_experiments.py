@@ -40,7 +40,7 @@ def test_a_table_is_made_and_not_made_again(call: Call, encoder_dir: Path, data:
     assert "**made up**" in table.read_text(encoding="utf-8")
     assert picture.read_bytes().startswith(b"\x89PNG")
     file = tmp_path / "results" / "rte" / encoder_dir.name / "plain-mean-seed50.json"
-    assert json.loads(file.read_text(encoding="utf-8"))["settings"]["max_length"] == 24
+    assert json.loads(file.read_text(encoding="utf-8"))["run"]["settings"]["max_length"] == 24
     made = file.stat().st_mtime_ns
     again = call(main, *options)
     assert again.code == 0 and "1 runs, 1 of them done before" in again.err
@@ -56,4 +56,7 @@ def test_bad_inputs_are_named(call: Call, encoder_dir: Path, data: Path, tmp_pat
     assert_named_error(call(main, *rte, "--arms", "fastbert"), "unknown arm 'fastbert'", "smartbert, plain-mean")
     assert_named_error(call(main, *rte, "--set", "epochs=3"), "'epochs=3' is no setting")
     assert_named_error(call(main, *rte, "--set", "batch_size=many"), "batch_size is of type int")
+    assert_named_error(call(main, *rte, "--set", "contrast_padding=ture"), "contrast_padding is of type bool")
+    assert_named_error(call(main, *rte, "--set", "arm=deebert"), "arm is the table's own", "--study, --arms")
+    assert_named_error(call(main, *rte, "--study", "layers"), "unknown study 'layers'", "arms, options, gates")
     assert not (tmp_path / "results").exists()

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from smartbert.evaluation.curves import (
-    CURVE_THRESHOLDS,
+    EXIT_THRESHOLDS,
     CurvePoint,
     at_macs,
     bracket,
@@ -84,29 +84,48 @@ def test_a_layer_without_a_head_has_no_accuracy_of_its_own() -> None:
     assert summary.exit_rate == (0.0, 0.0, 1.0)
 
 
-def test_curve_thresholds_are_never_and_then_even_on_a_logarithmic_scale() -> None:
-    assert CURVE_THRESHOLDS[:2] == (0.0, 1e-6) and CURVE_THRESHOLDS[-1] == 1.0
-    steps = [high / low for low, high in pairwise(CURVE_THRESHOLDS[1:])]
-    assert steps == pytest.approx([10 ** (1 / 20)] * 120, rel=1e-3)  # rounded to four digits
+def test_candidate_thresholds_go_from_never_to_always_and_are_fine_towards_both_ends() -> None:
+    assert list(EXIT_THRESHOLDS) == sorted(set(EXIT_THRESHOLDS))
+    assert EXIT_THRESHOLDS[0] == 0.0 and EXIT_THRESHOLDS[1] == 1e-6 and EXIT_THRESHOLDS[-1] == 1.0
+    assert EXIT_THRESHOLDS[-2] == 0.99999
+    assert {step / 100 for step in range(101)} <= set(EXIT_THRESHOLDS)
+    low = [value for value in EXIT_THRESHOLDS if 1e-6 <= value <= 0.1]
+    assert max(dear / cheap for cheap, dear in pairwise(low)) < 1.06  # ten to the 1/40, rounded to four digits
+    high = [1.0 - value for value in EXIT_THRESHOLDS if 0.9 <= value <= 0.99999]
+    assert max(far / near for far, near in pairwise(high)) < 1.06
 
 
 def test_the_entropy_curve_turns_where_the_entropies_lie() -> None:
     points = entropy_curve(RECORDING, Policy(skip_threshold=0.5), cost)
-    assert [point.value for point in points] == list(CURVE_THRESHOLDS)
+    values = [point.value for point in points]
+    assert values == sorted(set(values)) and set(EXIT_THRESHOLDS) < set(values)
     shown = {point.value: (point.accuracy, point.mean_layers_run, point.macs) for point in points}
     assert shown[0.0] == pytest.approx((2 / 3, 5 / 3, 500 / 3))  # nobody exits
     assert shown[1e-6] == pytest.approx((2 / 3, 4 / 3, 400 / 3))  # A, entropy 6e-8, exits at 1
-    assert shown[0.4467] == pytest.approx((2 / 3, 4 / 3, 400 / 3))
-    assert shown[0.5012] == pytest.approx((1.0, 3 / 3, 100.0))  # B, entropy 0.469, exits at 2 in time
-    assert shown[0.8913] == pytest.approx((1.0, 3 / 3, 100.0))
-    assert shown[1.0] == pytest.approx((2 / 3, 3 / 3, 100.0))  # C, entropy 0.971, exits at 1 with the wrong answer
+    assert shown[0.46] == pytest.approx((2 / 3, 4 / 3, 400 / 3))
+    assert shown[0.47] == pytest.approx((1.0, 3 / 3, 100.0))  # B, entropy 0.469, exits at 2 in time
+    assert shown[0.97] == pytest.approx((1.0, 3 / 3, 100.0))
+    assert shown[0.98] == pytest.approx((2 / 3, 3 / 3, 100.0))  # C, entropy 0.971, exits at 1 with the wrong answer
+
+
+def test_heads_that_are_all_but_uncertain_still_have_a_curve() -> None:
+    # Entropies of 0.99999 and more, as on WNLI: no threshold of a fixed list parts them.
+    rng = np.random.default_rng(0)
+    logits_rlc = (rng.standard_normal((50, 3, 2)) * 1e-4).astype(np.float32)
+    unsure = Recording(
+        skip_logits_rl=np.full((50, 3), RUN, dtype=np.float32),
+        logits_rlc=logits_rlc,
+        label_ids_r=np.zeros(50, dtype=np.int64),
+    )
+    costs = {round(point.macs) for point in entropy_curve(unsure, Policy(), cost)}
+    assert len(costs) > 20
 
 
 def test_the_rest_of_the_policy_stays_as_it_is_along_the_entropy_curve() -> None:
-    # Nobody skips at 0.9: three layers for all at full depth, and A and B out after one at 0.5012.
+    # Nobody skips at 0.9: three layers for all at full depth, and A and B out after one at 0.5.
     points = {point.value: point for point in entropy_curve(RECORDING, Policy(skip_threshold=0.9), cost)}
     assert points[0.0].mean_layers_run == 3.0
-    assert points[0.5012].mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
+    assert points[0.5].mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
 
 
 def test_the_patience_curve_goes_from_never_exiting_down_to_patience_1() -> None:

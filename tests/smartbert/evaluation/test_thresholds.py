@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 
 from smartbert.evaluation.curves import summarise
-from smartbert.evaluation.thresholds import THRESHOLDS, choose_exit_threshold
+from smartbert.evaluation.thresholds import choose_exit_threshold
 from smartbert_runtime.policy import Policy
 from tests.smartbert.evaluation.recordings import RECORDING, changing
-
-
-def test_candidates_are_every_hundredth_from_never_to_always() -> None:
-    assert list(THRESHOLDS) == [round(step / 100, 2) for step in range(101)]
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from smartbert.experiments.plan import STUDIES, study_runs
 from smartbert.experiments.runs import Run
 from smartbert.training.arms import settings_of
 from smartbert_runtime.errors import ConfigError
+from tests.conftest import make_encoder_config
 from tests.smartbert.experiments.conftest import Done
 
 
@@ -35,6 +39,27 @@ def test_no_two_runs_of_a_study_are_the_same(done: Done, study: str) -> None:
     runs = study_runs(done.setup, study, (50,))
     trained = [(settings_of(run.settings), run.start) for run in runs]
     assert all(trained.count(one) == 1 for one in trained)
+    assert len(runs) == len({run.label for run in runs})
+
+
+def test_a_warm_start_has_trained_no_longer_than_the_others(done: Done) -> None:
+    runs = {run.label: run for run in study_runs(done.setup, "options", (50,))}
+    best, warm = runs["smartbert"].settings, runs["warm-start-from-plain"]
+    assert warm.start is not None and warm.start.settings.arm == "plain"
+    assert warm.start.settings.stage1_epochs + warm.settings.stage1_epochs == best.stage1_epochs
+    assert warm.settings.soft_epochs == best.soft_epochs
+
+
+def test_an_encoder_of_two_layers_can_be_studied(done: Done, tmp_path: Path) -> None:
+    make_encoder_config(layers=2).save_pretrained(tmp_path)
+    runs = study_runs(replace(done.setup, model=str(tmp_path)), "arms", (50,))
+    assert [run.settings.keep_layers for run in runs if run.label.startswith("truncated")] == [1]
+
+
+def test_a_shorter_training_keeps_the_recipes_shares_as_the_command_does(done: Done) -> None:
+    setup = replace(done.setup, settings={"stage1_epochs": 2})
+    settings = setup.run("smartbert").settings
+    assert (settings.stage1_epochs, settings.plain_epochs, settings.soft_epochs) == (2, 1, 0)
 
 
 def test_runs_that_studies_share_are_made_once(done: Done) -> None:

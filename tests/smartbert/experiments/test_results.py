@@ -1,10 +1,8 @@
-"""results.py and table.py: means over seeds, paired intervals, and the table that is made of them."""
+"""results.py: means over seeds, points of a curve, paired intervals."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,18 @@ import numpy as np
 import pytest
 
 from smartbert.experiments.results import ArmResult, load_arms, paired_difference, points_of
-from smartbert.experiments.table import best_plain, table_text
-from smartbert.experiments.write import write_table
 from smartbert_runtime.errors import InputError
 from tests.smartbert.experiments.conftest import Done
 
 
 def test_means_are_over_seeds(done: Done) -> None:
-    arms = load_arms(done.results / "trec6" / "encoder")
+    arms = load_arms(run.file(done.results) for run in done.runs)
     assert set(arms) == {"smartbert", "deebert", "pabee", "plain-mean", "truncated-2"}
     both = [done.figures("smartbert", seed)["full_depth"]["accuracy"] for seed in (50, 51)]
     assert arms["smartbert"].full_depth()[0] == pytest.approx(sum(both) / 2)
     assert arms["smartbert"].deviation() == pytest.approx(abs(both[0] - both[1]) / math.sqrt(2))
     assert math.isnan(arms["truncated-2"].deviation())
     assert arms["pabee"].curve == "patience" and arms["pabee"].runs == arms["deebert"].runs
-
-
-def test_only_the_seeds_asked_for_are_read(done: Done) -> None:
-    arms = load_arms(done.results / "trec6" / "encoder", seeds=[51])
-    assert [run["seed"] for run in arms["smartbert"].runs] == [51]
-    assert "truncated-2" not in arms
 
 
 def test_a_files_points_come_cheapest_first() -> None:
@@ -69,53 +59,8 @@ def test_a_paired_difference_and_its_interval() -> None:
     assert paired_difference(gained, np.zeros(100)) == found
 
 
-def test_the_table_names_what_its_numbers_hang_on(done: Done) -> None:
-    arms = load_arms(done.results / "trec6" / "encoder")
-    text = table_text(arms, "who wins")
-    for words in (
-        "encoder: who wins",
-        "**a tiny encoder**",
-        "seeds 50, 51",
-        "real length",
-        "gates and exit heads counted",
-        "torch 2.",
-    ):
-        assert words in text
-    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| a")]
-    names = [row.split("|")[1].strip() for row in rows]
-    assert "skipped, layer by layer" in text
-    assert names[:5] == ["plain-mean", "truncated-2", "deebert", "pabee", "smartbert"]
-    assert f"{100 * arms['smartbert'].full_depth()[0]:.2f}" in next(row for row in rows if "smartbert" in row)
-    assert "What the gates bring" in text
-    depth = text[text.index("How deep texts go") :]
-    assert [name for name in ("deebert", "smartbert", "smartbert, gates off", "pabee") if f"| {name} |" in depth] == [
-        "deebert",
-        "smartbert",
-        "smartbert, gates off",
-    ]
-    plain = best_plain(arms)
-    assert plain is not None and plain.name == "plain-mean"
-
-
-def test_a_table_written_twice_is_the_same_twice(done: Done) -> None:
-    first = [file.read_bytes() for file in write_table(done.results, done.setup, "arms")]
-    assert [file.read_bytes() for file in write_table(done.results, done.setup, "arms")] == first
-    assert first[1].startswith(b"\x89PNG")
-
-
 def test_a_damaged_file_is_named(done: Done, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(done.results / "trec6" / "encoder", tmp_path / "encoder"))
-    (folder / "smartbert-seed50.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"smartbert-seed50\.json is not a run's file"):
-        load_arms(folder)
-
-
-def test_a_study_reads_its_own_arms_only(done: Done, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(done.results / "trec6" / "encoder", tmp_path / "trec6" / "encoder"))
-    other = json.loads((folder / "smartbert-seed50.json").read_text(encoding="utf-8"))
-    (folder / "lambda-0.2-seed50.json").write_text(json.dumps({**other, "arm": "lambda-0.2"}), encoding="utf-8")
-    arms, _ = write_table(tmp_path, done.setup, "arms")
-    gates, _ = write_table(tmp_path, done.setup, "gates")
-    assert (arms.name, gates.name) == ("trec6-encoder-arms.md", "trec6-encoder-gates.md")
-    assert "deebert" in arms.read_text(encoding="utf-8") and "lambda-0.2" not in arms.read_text(encoding="utf-8")
-    assert "lambda-0.2" in gates.read_text(encoding="utf-8") and "deebert" not in gates.read_text(encoding="utf-8")
+    for content in ("{", "[]", '{"arm": "smartbert"}', "<<<<<<< HEAD"):
+        (tmp_path / "smartbert-seed50.json").write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=r"smartbert-seed50\.json is not a run's file"):
+            load_arms([tmp_path / "smartbert-seed50.json"])

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from smartbert.evaluation.macs import layer_macs
-from smartbert.experiments.runs import CURVE_COLUMNS, SAVINGS, do_run, is_done
+from smartbert.experiments.figures import CURVE_COLUMNS, SAVINGS
+from smartbert.experiments.pool import do_runs
+from smartbert.experiments.runs import digest_of, do_run, is_done
+from smartbert_runtime.errors import InputError, TrainingError
 from tests.conftest import make_encoder_config
 from tests.smartbert.conftest import DEV_TEXTS
 from tests.smartbert.experiments.conftest import Done
@@ -59,12 +64,15 @@ def test_who_is_right_agrees_with_the_accuracy(done: Done) -> None:
 def test_the_texts_at_a_saving_cost_just_that_on_average(done: Done) -> None:
     figures = done.figures("deebert", 50)
     share_of = {row[0]: row[-1] for row in figures["curves"]["gates off"]}
+    checked = 0
     for saving in SAVINGS:
         place = figures["at"]["gates off"].get(f"{saving:g}")
         if place is None or not all(value in share_of for value in place["values"]) or place["share"] == 0.0:
             continue
         cheap, dear = (share_of[value] for value in place["values"])
         assert (1 - place["share"]) * cheap + place["share"] * dear == pytest.approx(1 / saving, abs=1e-4)
+        checked += 1
+    assert checked > 0
 
 
 def test_a_truncated_model_is_measured_against_the_whole_encoder(done: Done) -> None:
@@ -100,6 +108,59 @@ def test_a_run_can_start_from_another_runs_checkpoint(done: Done, tmp_path_facto
     assert warm["plain_macs"] == done.figures("plain-mean", 50)["plain_macs"]
     assert any(str(plain.checkpoint(folder / "work")) in line for line in said)  # trained on from there
     assert not list(folder.rglob("*.safetensors"))
+
+
+def test_a_run_is_known_by_its_texts_and_its_encoder_too(done: Done, tmp_path: Path) -> None:
+    run = done.runs[0]
+    assert run.data is not None
+    data = Path(shutil.copytree(run.data, tmp_path / "data", symlinks=True))
+    assert is_done(replace(run, data=data), done.results)
+    with (data / "trec6" / "train.tsv").open("a", encoding="utf-8") as file:
+        file.write("One more!\tloud\n")
+    digest_of.cache_clear()
+    assert not is_done(replace(run, data=data), done.results)
+    encoder = Path(shutil.copytree(run.model, tmp_path / "encoder"))
+    assert is_done(replace(run, model=str(encoder)), done.results)
+    (encoder / "model.safetensors").write_bytes((encoder / "model.safetensors").read_bytes() + b" ")
+    digest_of.cache_clear()
+    assert not is_done(replace(run, model=str(encoder)), done.results)
+
+
+def test_another_runs_file_is_not_replaced_unless_told(done: Done, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(done.results, tmp_path / "results"))
+    quick = replace(done.runs[0], max_train_samples=40)
+    before = quick.file(results).read_bytes()
+    with pytest.raises(InputError, match="holds a run with other settings, texts or encoder") as caught:
+        do_runs([quick], results, tmp_path / "work")
+    assert "--overwrite" in caught.value.hint
+    assert quick.file(results).read_bytes() == before
+
+
+def test_a_kept_checkpoint_is_not_taken_for_another_run(done: Done, tmp_path: Path) -> None:
+    run = done.runs[0]
+    places = {run.checkpoint(tmp_path), replace(run, max_train_samples=40).checkpoint(tmp_path)}
+    places.add(replace(run, settings=replace(run.settings, gate_lambda=0.5)).checkpoint(tmp_path))
+    assert len(places) == 3
+
+
+def test_a_failed_run_is_told_and_the_others_are_made(done: Done, tmp_path: Path) -> None:
+    plain = next(run for run in done.runs if run.label == "plain-mean")
+    good = replace(
+        plain, label="good", settings=replace(plain.settings, stage1_epochs=1, plain_epochs=0, soft_epochs=0)
+    )
+    bad = replace(good, label="bad", settings=replace(good.settings, learning_rate=1e38))
+    said: list[str] = []
+    with pytest.raises(TrainingError):
+        do_runs([bad, good], tmp_path / "results", tmp_path / "work", say=said.append)
+    assert good.file(tmp_path / "results").exists() and not bad.file(tmp_path / "results").exists()
+    assert [line for line in said if "bad-seed50" in line and "FAILED" in line]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_training(done: Done, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for results, work in ((tmp_path / "file", tmp_path / "work"), (tmp_path / "results", tmp_path / "file" / "work")):
+        with pytest.raises(InputError, match="cannot be written"):
+            do_runs([done.runs[0]], results, work)
 
 
 def test_no_checkpoint_is_left_behind(done: Done) -> None:
