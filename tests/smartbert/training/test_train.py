@@ -163,7 +163,7 @@ def test_the_run_says_what_it_reads_each_epoch_and_the_choice(trained: TrainedRu
     assert starts == ["stage 1: epoch 1", "stage 1: epoch 2", "stage 2: epoch 1"]
     assert "layers run" in trained.said[1] and "skip rate [" in trained.said[1] and "exit accuracy [" in trained.said[1]
     chosen = trained.report.exit_threshold
-    assert trained.said[-1].startswith(f"exit threshold {chosen:.2f} changes the answer of 0 of {kept_back}")
+    assert trained.said[-1].startswith(f"exit threshold {chosen:.4g} changes the answer of 0 of {kept_back}")
 
 
 def test_the_skip_rates_in_the_log_follow_the_skip_threshold(
