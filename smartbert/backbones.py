@@ -89,7 +89,11 @@ def read_backbone_config(name_or_dir: str, keep_layers: int = 0) -> dict[str, An
     config: dict[str, Any] = load_or_explain(AutoConfig, name_or_dir).to_dict()
     config = config.get("backbone_config", config)
     family_of(config)
-    layers = int(config["num_hidden_layers"])
+    layers = config.get("num_hidden_layers")
+    if not isinstance(layers, int) or layers < 1:
+        raise ConfigError(
+            f"the config of {name_or_dir!r} gives num_hidden_layers as {layers!r}", hint="it must be a whole number"
+        )
     if not 0 <= keep_layers <= layers:
         raise ConfigError(
             f"{keep_layers} layers cannot be kept: {name_or_dir!r} has {layers}", hint="change --keep-layers"
@@ -111,27 +115,42 @@ def check_length(backbone_config: dict[str, Any], max_input_length: int) -> None
 
 
 def load_backbone_weights(encoder: PreTrainedModel, name_or_dir: str) -> None:
-    """Give a fresh encoder the pretrained weights (safetensors only); layers that it does not have are left out."""
-    options = {"num_hidden_layers": encoder.config.num_hidden_layers, "add_pooling_layer": False}
+    """Give a fresh encoder the pretrained weights (safetensors only); layers that it does not have are left out.
+
+    A pooler that the pretrained encoder lacks stays fresh.
+    """
+    pools = getattr(encoder, "pooler", None) is not None
+    options = {"num_hidden_layers": encoder.config.num_hidden_layers, "add_pooling_layer": pools}
     loader: Any = type(encoder)
     if "backbone_config" in load_or_explain(AutoConfig, name_or_dir).to_dict():
         loader, options = AutoModelForSequenceClassification, {}
-    pretrained, info = load_or_explain(loader, name_or_dir, use_safetensors=True, output_loading_info=True, **options)
-    if info["missing_keys"]:
-        raise ConfigError(
-            f"the encoder {name_or_dir!r} lacks weights, such as {min(info['missing_keys'])}",
-            hint="its model.safetensors is not whole, or belongs to another config.json",
-        )
+    pretrained = load_whole(loader, name_or_dir, fresh=("pooler.",), **options)
     # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.
     weights = getattr(pretrained, "backbone", pretrained).state_dict()
-    encoder.load_state_dict({name: weights[name] for name in encoder.state_dict()})
+    own = encoder.state_dict()
+    encoder.load_state_dict({name: weights.get(name, own[name]) for name in own})
+
+
+def load_whole(loader: Any, name_or_dir: str, *, fresh: tuple[str, ...] = (), **options: Any) -> Any:
+    """`loader.from_pretrained`, safetensors only; ConfigError when the file lacks weights.
+
+    fresh: weights whose names begin so may be missing, and begin anew.
+    """
+    model, info = load_or_explain(loader, name_or_dir, use_safetensors=True, output_loading_info=True, **options)
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
+    if missing:
+        raise ConfigError(
+            f"{name_or_dir!r} lacks {len(missing)} weights, such as {missing[0]}",
+            hint="its model.safetensors is not whole, or belongs to another config.json",
+        )
+    return model
 
 
 def load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
     """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
     try:
         return loader.from_pretrained(name_or_dir, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as err:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as err:
         first_line = str(err).strip().splitlines()[0]
         raise ConfigError(
             f"the encoder {name_or_dir!r} cannot be loaded: {first_line}",

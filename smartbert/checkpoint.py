@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from smartbert.backbones import load_or_explain
+from smartbert.backbones import load_whole
 from smartbert.classifier import Classifier, backbone_config
 from smartbert.configuration import SmartBertConfig
 from smartbert.data import Split
@@ -29,7 +29,7 @@ def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerF
     hint = "the folder needs the tokenizer.json that belongs to its weights"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_dir)
-    except (OSError, ValueError, KeyError, TypeError) as err:  # the last two: no tokenizer files at all
+    except Exception as err:  # tokenizers raises just that for a file that is no tokenizer
         raise ConfigError(
             f"the tokenizer of {name_or_dir!r} cannot be loaded: {str(err).strip().splitlines()[0]}", hint=hint
         ) from err
@@ -54,7 +54,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, PreTrainedTokenizerFast]:
     except (OSError, ValueError, AttributeError) as err:
         raise InputError(f"{folder} is not a checkpoint", hint="give smartbert-train's OUTPUT") from err
     if model_type == SmartBertConfig.model_type:
-        model: Classifier = load_or_explain(SmartBertForSequenceClassification, str(folder))
+        model: Classifier = load_whole(SmartBertForSequenceClassification, str(folder))
     elif is_plain(model_type):
         model = PlainClassifier.from_checkpoint(folder)
     else:

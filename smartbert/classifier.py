@@ -33,6 +33,11 @@ def input_limit(model: Classifier) -> int:
     return int(getattr(config, "max_input_length", None) or config.max_position_embeddings)
 
 
+def has_gates(model: Classifier) -> bool:
+    """Whether it may skip layers."""
+    return isinstance(model, SmartBertForSequenceClassification) and len(model.gates) > 0
+
+
 def policy_of(model: Classifier) -> Policy:
     """The thresholds in the checkpoint."""
     config = saved_model(model).config

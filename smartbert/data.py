@@ -85,6 +85,7 @@ def load_task(source: DataSource, *, validation_fraction: float, seed: int) -> T
             f"{dev.source}: no text has the label {missing[0]!r}, which occurs in training",
             hint="give dev texts of every class: what is not measured cannot be relied on",
         )
+    whole_ids = whole.label_ids
     if source.max_train_samples is not None:
         whole = whole.pick(range(min(source.max_train_samples, len(whole))))
     kept_back = _validation_rows(whole, validation_fraction, seed)
@@ -93,6 +94,12 @@ def load_task(source: DataSource, *, validation_fraction: float, seed: int) -> T
         raise InputError(
             f"{train.source}: too few texts to keep {validation_fraction:.0%} back for choosing thresholds",
             hint="give more rows, or change --validation-fraction or --max-train-samples",
+        )
+    lost = sorted(set(whole_ids) - {whole.label_ids[row] for row in rest})
+    if lost:
+        raise InputError(
+            f"{train.source}: no text with the label {labels[lost[0]]!r} is left to train on",
+            hint="give more of them; --max-train-samples takes the first rows: of a sorted file, one class",
         )
     return TaskData(labels=labels, train=whole.pick(rest), validation=whole.pick(sorted(kept_back)), dev=dev_split)
 

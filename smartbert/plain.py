@@ -28,7 +28,7 @@ from smartbert.backbones import (
     check_length,
     family_of,
     load_backbone_weights,
-    load_or_explain,
+    load_whole,
     read_backbone_config,
 )
 from smartbert.modeling import FullPass
@@ -119,21 +119,16 @@ class PlainClassifier(nn.Module):
             )
             load_backbone_weights(model.backbone, name_or_dir)
         else:
-            model = load_or_explain(
-                AutoModelForSequenceClassification,
-                name_or_dir,
-                num_hidden_layers=int(backbone_config["num_hidden_layers"]),
-                use_safetensors=True,
-                attn_implementation="eager",
-                **settings,
-            )
+            config = family_of(backbone_config).config_class.from_dict({**backbone_config, **settings})
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+            load_backbone_weights(model.base_model, name_or_dir)
         model.config.max_input_length = max_input_length
         return cls(model)
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> PlainClassifier:
         """A checkpoint that `smartbert-train --arm plain` wrote, or any fine-tuned classifier of a known family."""
-        return cls(load_or_explain(AutoModelForSequenceClassification, str(folder), use_safetensors=True))
+        return cls(load_whole(AutoModelForSequenceClassification, str(folder)))
 
     @property
     def pooling(self) -> str:

@@ -16,6 +16,10 @@ OWN_FILES = ("config.json", "manifest.json")
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """InputError when `target` exists and may not be replaced, or when its parent cannot hold it."""
+    try:
+        target.exists()
+    except OSError as err:  # a name that is too long, a folder that may not be looked into
+        raise InputError(f"{target} cannot be written: {err.strerror}", hint="name another folder") from err
     if target.exists() and not target.is_dir():
         raise InputError(f"{target} is a file, not a folder", hint="name another folder")
     if target.exists() and not overwrite:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import ReportFormat, require_extra, run_command
+from smartbert_runtime.errors import InputError
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.records import LABEL_COLUMN, Columns, read_examples
 
@@ -42,15 +43,18 @@ def evaluate_checkpoint(
         from tqdm import tqdm
 
         from smartbert.checkpoint import load_classifier
-        from smartbert.classifier import input_limit, label_names, policy_of
+        from smartbert.classifier import has_gates, input_limit, label_names, policy_of
         from smartbert.data import number_labels
         from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, evaluate
         from smartbert.evaluation.recording import tokenize
         from smartbert.evaluation.text import evaluation_text
+        from smartbert.plain import PlainClassifier
         from smartbert.quiet import quiet_libraries
     if plot is not None:
         with require_extra("smartbert-evaluate --plot", "bench"):
             from smartbert.evaluation.plots import plot_evaluation
+        if not plot.absolute().parent.is_dir() or plot.suffix.lower() not in (".png", ".svg"):
+            raise InputError(f"{plot} cannot be drawn", hint="name a .png or .svg file in a folder that exists")
     quiet_libraries()
     examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labelled=True)
     model, tokenizer = load_classifier(checkpoint)
@@ -61,11 +65,16 @@ def evaluate_checkpoint(
         policy = replace(policy, exit_threshold=exit_threshold)
     if skip_threshold is not None:
         policy = replace(policy, skip_threshold=skip_threshold)
-    with tqdm(total=len(split) * (2 + len(SKIP_THRESHOLDS)), unit="text", disable=not sys.stderr.isatty()) as bar:
+    if skip_threshold is not None and not has_gates(model):
+        print("note: the checkpoint has no gates; --skip-threshold changes nothing", file=sys.stderr)
+    if exit_threshold is not None and isinstance(model, PlainClassifier):
+        print("note: a plain classifier has one answer; --exit-threshold changes nothing", file=sys.stderr)
+    passes = 2 + len(SKIP_THRESHOLDS) if has_gates(model) else 1
+    with tqdm(total=len(split) * passes, unit="text", disable=not sys.stderr.isatty()) as bar:
         report = evaluate(model, split, tokenizer, labels, policy, batch_size=batch_size, tick=bar.update)
+    print(json.dumps(asdict(report)) if format is ReportFormat.json else evaluation_text(report))
     if plot is not None:
         plot_evaluation(report, plot)
-    print(json.dumps(asdict(report)) if format is ReportFormat.json else evaluation_text(report))
 
 
 def main() -> None:

@@ -128,7 +128,7 @@ def _with_hyper_parameters() -> None:
             annotation=Annotated[
                 types[str(item.type)] | None,
                 typer.Option(
-                    help=about[item.name][0],
+                    help=_arms() if item.name == "arm" else about[item.name][0],
                     rich_help_panel=about[item.name][1],
                     show_default=_shown_default(item.name, item.default),
                 ),
@@ -137,6 +137,10 @@ def _with_hyper_parameters() -> None:
         for item in fields(TrainingSettings)
     ]
     train.__signature__ = signature.replace(parameters=[*fixed, *options])  # type: ignore[attr-defined]
+
+
+def _arms() -> str:
+    return "What to train. " + "; ".join(f"{name}: {arm.about}" for name, arm in ARMS.items()) + "."
 
 
 def _shown_default(name: str, default: object) -> str:

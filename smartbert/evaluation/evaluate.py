@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from smartbert.classifier import Classifier, backbone_config
+from smartbert.classifier import Classifier, backbone_config, has_gates
 from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
 from smartbert.evaluation.decisions import decide
 from smartbert.evaluation.macs import plain_macs
@@ -71,7 +71,7 @@ def measure(model: Classifier, passes: Passes, labels: Sequence[str], policy: Po
     cost, no_exit_cost = mac_cost(model, tokens_r), mac_cost(model, tokens_r, exits=False)
     curves: dict[str, tuple[CurvePoint, ...]] = {}
     if not isinstance(model, PlainClassifier):
-        if len(model.gates):
+        if has_gates(model):
             curves["both"] = entropy_curve(recording, policy, cost)
         off_cost = mac_cost(model, tokens_r, gates=False)
         curves["gates off"] = entropy_curve(passes.gates_off, gates_off, off_cost)

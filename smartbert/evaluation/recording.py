@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 
-from smartbert.classifier import Classifier, backbone_config, label_names
+from smartbert.classifier import Classifier, backbone_config, has_gates, label_names
 from smartbert.data import Split
 from smartbert.evaluation.decisions import Decisions, Recording
 from smartbert.evaluation.macs import MacCounter, plain_macs
@@ -91,7 +91,7 @@ def record_passes(
         return record(model, split, tokenizer, skipping, batch_size=batch_size, tick=tick)
 
     as_asked = pass_with(policy)
-    gated = not isinstance(model, PlainClassifier) and len(model.gates) > 0
+    gated = has_gates(model)
     return Passes(
         as_asked=as_asked,
         gates_off=pass_with(replace(policy, no_skip=True)) if gated else as_asked,

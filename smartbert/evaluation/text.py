@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from smartbert.evaluation.curves import Summary, at_macs
+from smartbert.evaluation.curves import SAVINGS, Summary, at_macs
 from smartbert.evaluation.evaluate import Evaluation
 
 # What each curve is a curve over.
@@ -12,7 +12,6 @@ SETTINGS = {
     "patience": "patience",
     "exits off": "skip threshold",
 }
-SAVINGS = (1.5, 2.0, 3.0, 4.0)
 
 
 def evaluation_text(report: Evaluation) -> str:

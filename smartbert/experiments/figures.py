@@ -17,15 +17,13 @@ from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import REPORT_FILE, load_classifier
 from smartbert.classifier import input_limit, policy_of
 from smartbert.data import TaskData
-from smartbert.evaluation.curves import CurvePoint, bracket
+from smartbert.evaluation.curves import SAVINGS, CurvePoint, bracket
 from smartbert.evaluation.decisions import Recording, decide, decide_by_patience
 from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, measure
 from smartbert.evaluation.macs import plain_macs
 from smartbert.evaluation.recording import record_passes, tokenize
 from smartbert_runtime.policy import Policy
 
-# Fewer MAC than plain fine-tuning by these factors: where arms are compared text by text.
-SAVINGS = (1.5, 2.0, 3.0, 4.0)
 # How a point of a curve lies in a run's file: its fields in their order, macs as a share of plain fine-tuning's.
 CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
 

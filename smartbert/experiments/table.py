@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert.experiments.figures import SAVINGS
+from smartbert.evaluation.curves import SAVINGS
 from smartbert.experiments.results import ArmResult, paired_difference
 
 COMPARED = (2.0, 3.0)

@@ -28,14 +28,14 @@ def gate_penalty(soft_bl: Tensor, strength: float) -> Tensor:
     return strength / (mean_over_processes(soft_bl.mean(dim=0)).sum() + 1e-6)
 
 
-def target_penalty(soft_bl: Tensor, target_layers: float, strength: float = 1.0) -> Tensor:
-    """strength (run / target - 1)^2 while more layers are expected to run than the target, else 0.
+def target_penalty(soft_bl: Tensor, target_layers: float) -> Tensor:
+    """(run / target - 1)^2 while more layers are expected to run than the target, else 0.
 
     `run` is the batch mean of the layers' probabilities of being run. Unlike lambda / G it says how much computation
     is wanted and stops pushing there. Four gates at 0.25 run 3 layers; target 2 -> (3 / 2 - 1)^2 = 0.25.
     """
     run = mean_over_processes((1.0 - soft_bl).sum(dim=1).mean())
-    return strength * (run / target_layers - 1.0).clamp(min=0.0).square()
+    return (run / target_layers - 1.0).clamp(min=0.0).square()
 
 
 def classification_loss(logits_bc: Tensor, labels_b: Tensor, class_weights_c: Tensor | None = None) -> Tensor:

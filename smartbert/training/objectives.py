@@ -99,7 +99,7 @@ class Phase(Enum):
 
 
 class Stage1(Objective):
-    """Backbone, gates, last exit head.
+    """Backbone, gates, last exit head, and the other heads where they learn jointly.
 
     loss = (1 - eta1) (cross_entropy(exit_L(x_L), y) + lambda / G) + eta1 C1, with each layer's output mixed with its
     input by the gate: x_i = (1 - w_i) layer_i(x_{i-1}) + w_i x_{i-1}; w_i is soft at first, then hard.

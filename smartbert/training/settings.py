@@ -24,20 +24,15 @@ PRECISIONS = ("auto", "fp32", "bf16")
 class TrainingSettings:
     """The defaults are the recipe "best", this project's own; RECIPES has the paper's."""
 
-    arm: str = _setting(
-        "smartbert",
-        "What to train: smartbert; no-contrast, no-hard or no-gates, without one of its parts; deebert or pabee, its "
-        "rivals; plain; truncated, plain on --keep-layers layers.",
-        group=_STAGES,
-    )
-    stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, last exit head.", group=_STAGES)
+    arm: str = _setting("smartbert", "What to train: the whole method, or a control arm.", group=_STAGES)
+    stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, exit heads.", group=_STAGES)
     plain_epochs: int = _setting(
         2,
         "First stage-1 epochs, without gates: the network learns before layers can be skipped.",
         group=_STAGES,
     )
     soft_epochs: int = _setting(1, "Then stage-1 epochs with soft gates; the rest are hard.", group=_STAGES)
-    stage2_epochs: int = _setting(3, "Epochs of stage 2: the other exit heads.", group=_STAGES)
+    stage2_epochs: int = _setting(3, "Epochs of stage 2: every exit head but the last.", group=_STAGES)
 
     gate_lambda: float = _setting(0.02, "Reward for skipping, lambda in lambda / G: larger skips more.", group=_LOSS)
     eta1: float = _setting(0.01, "Share of the contrastive loss in stage 1 (0 leaves it out).", group=_LOSS)
@@ -63,8 +58,8 @@ class TrainingSettings:
     )
 
     learning_rate: float = _setting(5e-5, "Learning rate of the backbone.", group=_OPTIM)
-    head_learning_rate: float = _setting(2.5e-4, "Learning rate of gates and last exit head.", group=_OPTIM)
-    stage2_learning_rate: float = _setting(1e-3, "Learning rate of stage 2's exit heads.", group=_OPTIM)
+    head_learning_rate: float = _setting(2.5e-4, "Learning rate of gates, heads and plain classifiers.", group=_OPTIM)
+    stage2_learning_rate: float = _setting(1e-3, "Learning rate of stage 2.", group=_OPTIM)
     weight_decay: float = _setting(0.01, "Weight decay, on matrices only.", group=_OPTIM)
     adam_epsilon: float = _setting(1e-8, "Epsilon of AdamW.", group=_OPTIM)
     warmup_steps: int = _setting(10, "Steps over which the learning rate rises.", group=_OPTIM)

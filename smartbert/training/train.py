@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
 from smartbert.classifier import Classifier, backbone_config, saved_model
 from smartbert.data import TaskData
@@ -30,17 +32,20 @@ from smartbert.training.arms import ARMS, settings_of
 from smartbert.training.ranks import processes, this_process
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.stages import run_stage
-from smartbert_runtime.errors import InputError
+from smartbert_runtime.errors import ConfigError, InputError, ManifestError
 from smartbert_runtime.policy import Policy
+from smartbert_runtime.schema import decode
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingReport:
     """What a run did; the two summaries of `dev` differ only in exits: never, and at the chosen threshold.
 
+    run: a digest of all that the run was made from, by which --resume knows that it is finished.
     dev_evaluation: MAC and the curves of the dev texts. exit_threshold_choice: None for a plain classifier.
     """
 
+    run: str
     base_model: str
     settings: TrainingSettings
     versions: dict[str, str]
@@ -76,14 +81,20 @@ def train(
     Raises ConfigError for an encoder or setting that cannot be used, InputError for the output folder, TrainingError
     for a loss that is no number.
     """
-    check_target(output, overwrite=overwrite)
     settings = settings_of(settings)
-    classifier = _fresh_model(model, data, settings)
-    tokenizer = load_tokenizer(model, vocab_size=int(backbone_config(classifier)["vocab_size"]))
+    identity = _identity(model, data, settings)
     work = output.parent / f"{output.name}.partial"
     process = this_process()  # one of several under torchrun: the main one alone writes outside the Trainer
+    if resume and (finished := _finished(output, identity)) is not None:
+        say(f"{output} is finished: nothing is left to resume")
+        if process.is_main_process:
+            _remove(work)
+        return finished
+    check_target(output, overwrite=overwrite)
+    classifier = _fresh_model(model, data, settings)
+    tokenizer = load_tokenizer(model, vocab_size=int(backbone_config(classifier)["vocab_size"]))
     if process.is_main_process:
-        _check_work(work, _identity(model, data, settings), resume=resume, overwrite=overwrite)
+        _check_work(work, identity, resume=resume, overwrite=overwrite)
     process.wait_for_everyone()
     splits = {
         name: tokenize(split, tokenizer, settings.max_length)
@@ -97,7 +108,7 @@ def train(
         run_stage(stage, classifier, splits, tokenizer, settings, work, bar=bar, say=say)
         for stage in ((1,) if ARMS[settings.arm].plain else (1, 2))
     )
-    report = _report(model, classifier, data, splits, tokenizer, settings, logs, say)
+    report = _report(identity, classifier, data, splits, tokenizer, settings, logs, say)
     if process.is_main_process:
         with staged_folder(output, overwrite=overwrite) as staging:
             saved_model(classifier).save_pretrained(staging)
@@ -105,7 +116,7 @@ def train(
             (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
             lengths = [len(ids) for ids in splits["dev"]["input_ids"]]
             write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, lengths)
-        shutil.rmtree(work)
+        _remove(work)
     return report
 
 
@@ -115,6 +126,12 @@ def _fresh_model(model: str, data: TaskData, settings: TrainingSettings) -> Clas
         "label2id": {label: number for number, label in enumerate(data.labels)},
     }
     arm = ARMS[settings.arm]
+    layers = int(read_backbone_config(model, settings.keep_layers)["num_hidden_layers"])
+    if settings.target_layers >= layers:
+        raise ConfigError(
+            f"target_layers must be below the encoder's {layers} layers, not {settings.target_layers:g}",
+            hint="change --target-layers",
+        )
     if arm.plain:
         return PlainClassifier.from_backbone(
             model,
@@ -135,7 +152,7 @@ def _fresh_model(model: str, data: TaskData, settings: TrainingSettings) -> Clas
 
 
 def _report(
-    model: str,
+    identity: Mapping[str, Any],
     classifier: Classifier,
     data: TaskData,
     splits: Mapping[str, Dataset],
@@ -159,7 +176,9 @@ def _report(
         classifier.config.exit_threshold = choice.exit_threshold
         policy = replace(policy, exit_threshold=choice.exit_threshold)
     dev = evaluate(classifier, splits["dev"], tokenizer, data.labels, policy, skip_thresholds=())
+    model = str(identity["model"])
     return TrainingReport(
+        run=_digest(identity),
         base_model=Path(model).name if Path(model).exists() else model,
         settings=settings,
         versions={"torch": torch.__version__, "transformers": transformers.__version__},
@@ -199,38 +218,55 @@ def _identity(model: str, data: TaskData, settings: TrainingSettings) -> dict[st
     }
 
 
+def _digest(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _finished(output: Path, identity: Mapping[str, Any]) -> TrainingReport | None:
+    """The report of a checkpoint that this very run wrote before it was killed while it cleaned up; else None."""
+    try:
+        found = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+        return decode(TrainingReport, found, where=REPORT_FILE) if found["run"] == _digest(identity) else None
+    except (OSError, ValueError, KeyError, TypeError, ManifestError):
+        return None  # no checkpoint, or of another version: not what this run wrote
+
+
+def _remove(work: Path) -> None:
+    """Take a working folder away at once, then piece by piece: what a kill leaves is not taken for a run."""
+    for left in work.parent.glob(f".{work.name}.removed*"):
+        shutil.rmtree(left, ignore_errors=True)
+    if work.exists():
+        aside = Path(tempfile.mkdtemp(prefix=f".{work.name}.removed", dir=work.parent))
+        work.rename(aside / work.name)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _check_work(work: Path, identity: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Begin a working folder, or, to resume, see that it belongs to the same run."""
     note = work / "run.json"
-    if not resume:
-        if work.exists() and not note.exists() and not _just_begun(work):
-            raise InputError(f"{work} is in the way", hint="move it: the run keeps its working files there")
-        if note.exists() and not overwrite:
-            raise InputError(
-                f"{work} holds an interrupted run", hint="--resume goes on with it, --overwrite begins anew"
-            )
+    if resume and note.exists():
         try:
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir(parents=True)
-            staged = work / "run.partial"
-            staged.write_text(json.dumps(identity), encoding="utf-8")
-            staged.replace(note)
-        except OSError as err:
-            raise InputError(f"{work} cannot be written: {err.strerror}", hint="check the path and its rights") from err
+            begun = json.loads(note.read_text(encoding="utf-8"))
+        except ValueError as err:
+            raise InputError(f"{note} is damaged", hint="begin anew with --overwrite") from err
+        if begun != json.loads(json.dumps(identity)):
+            raise InputError(
+                f"{work} was begun with another model, other texts, other settings or another number of processes",
+                hint="repeat the first command with --resume added, or begin anew with --overwrite",
+            )
         return
-    if not note.exists():
+    just_begun = work.is_dir() and {file.name for file in work.iterdir()} <= {"run.partial"}
+    if resume and not just_begun:
         raise InputError(f"there is nothing to resume in {work}", hint="start without --resume")
+    if work.exists() and not note.exists() and not just_begun:
+        raise InputError(f"{work} is in the way", hint="move it: the run keeps its working files there")
+    if note.exists() and not overwrite:
+        raise InputError(f"{work} holds an interrupted run", hint="--resume goes on with it, --overwrite begins anew")
     try:
-        begun = json.loads(note.read_text(encoding="utf-8"))
-    except ValueError as err:
-        raise InputError(f"{note} is damaged", hint="begin anew with --overwrite") from err
-    if begun != json.loads(json.dumps(identity)):
-        raise InputError(
-            f"{work} was begun with another model, other texts, other settings or another number of processes",
-            hint="repeat the first command with --resume added, or start anew without it",
-        )
-
-
-def _just_begun(work: Path) -> bool:
-    """Whether the folder is what a run leaves that was killed before it could note what it is."""
-    return work.is_dir() and {file.name for file in work.iterdir()} <= {"run.partial"}
+        _remove(work)
+        work.mkdir(parents=True)
+        staged = work / "run.partial"
+        staged.write_text(json.dumps(identity), encoding="utf-8")
+        staged.replace(note)
+    except OSError as err:
+        raise InputError(f"{work} cannot be written: {err.strerror}", hint="check the path and its rights") from err

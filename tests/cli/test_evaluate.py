@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smartbert.cli.evaluate import main
 from smartbert.cli.train import main as train_main
+from smartbert.modeling import SmartBertForSequenceClassification
 from tests.cli.conftest import Call
-from tests.conftest import LABELS, SENTENCES
+from tests.conftest import LABELS, SENTENCES, make_tokenizer
 from tests.helpers import assert_named_error
 
 
@@ -90,5 +92,22 @@ def test_bad_inputs_are_named(call: Call, checkpoint_dir: Path, dev_file: Path, 
     assert_named_error(
         call(main, checkpoint_dir, "--dev-file", dev_file, "--exit-threshold", "1.5"), "from 0 to 1, not 1.5"
     )
-    picture = tmp_path / "no" / "curves.png"
-    assert_named_error(call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", picture), "cannot be written")
+
+
+def test_an_option_that_changes_nothing_is_said(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: Path) -> None:
+    names: dict[str, Any] = {"id2label": dict(enumerate(LABELS))}
+    model = SmartBertForSequenceClassification.from_backbone(
+        str(encoder_dir), max_input_length=24, gates=False, **names
+    )
+    model.save_pretrained(tmp_path / "ckpt")
+    make_tokenizer().save_pretrained(tmp_path / "ckpt")
+    run = call(main, tmp_path / "ckpt", "--dev-file", dev_file, "--skip-threshold", "0.4", "--exit-threshold", "0.4")
+    assert run.code == 0 and run.err == "note: the checkpoint has no gates; --skip-threshold changes nothing\n"
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_measured(
+    call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path
+) -> None:
+    for picture in (tmp_path / "nowhere" / "curves.png", tmp_path / "curves.txt"):
+        run = call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", picture)
+        assert_named_error(run, "cannot be drawn", "a .png or .svg file in a folder that exists")

@@ -110,6 +110,7 @@ def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files
         (["--head-width", "128", "--exit-heads", "3"], ["exit_heads must be a divisor of head_width 128, not 3"]),
         (["--validation-fraction", "1"], ["validation_fraction must be between 0 and 1"]),
         (["--temperature1", "0"], ["temperature1 must be above 0"]),
+        (["--max-length", "24", "--target-layers", "4"], ["target_layers must be below the encoder's 4 layers, not 4"]),
         (["--max-length", "33"], ["from 2 to 32", "--max-length"]),
         (["--max-train-samples", "1"], ["max_train_samples must be 2 or more"]),
         (["--resume", "--max-length", "24"], ["there is nothing to resume in"]),

@@ -85,6 +85,7 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
     report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="the recording")
     dev, full_depth = dev_summary(0.92, 2.25), dev_summary(0.94, 3.5)
     training = TrainingReport(
+        run="digest",
         base_model="tiny-encoder",
         settings=TrainingSettings(
             stage1_epochs=4, plain_epochs=0, soft_epochs=1, stage2_epochs=3, seed=11, max_length=24

@@ -175,6 +175,13 @@ def test_a_validation_split_that_takes_a_whole_class_is_refused(tmp_path: Path) 
         _load(_files(tmp_path, rows, rows[:2]), fraction=0.5)
 
 
+def test_first_samples_of_a_sorted_file_that_lack_a_class_are_refused(tmp_path: Path) -> None:
+    rows = [(f"{label} {number}", label) for label in ("a", "b", "c") for number in range(10)]
+    with pytest.raises(InputError, match="no text with the label 'c' is left to train on") as caught:
+        _load(_files(tmp_path, rows, rows[::10], max_train_samples=20), fraction=0.1)
+    assert "of a sorted file" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "names",
     [

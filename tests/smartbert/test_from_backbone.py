@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, DistilBertConfig, DistilBertModel
 
+from smartbert.checkpoint import load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import make_encoder_config, make_tokenizer
@@ -115,3 +117,21 @@ def test_weights_of_another_size_than_the_config_are_refused(encoder_copy: Path)
     BertConfig(**{**config.to_dict(), "hidden_size": 16}).save_pretrained(encoder_copy)
     with pytest.raises(ConfigError, match="cannot be loaded"):
         from_backbone(str(encoder_copy), max_input_length=24)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_hidden_layers": None}, {"num_hidden_layers": "six"}, {"num_hidden_layers": 0}, {"model_type": ["bert"]}, []],
+)
+def test_a_config_that_makes_no_sense_is_refused_with_a_named_error(encoder_copy: Path, change: object) -> None:
+    config = json.loads((encoder_copy / "config.json").read_text(encoding="utf-8"))
+    found = {**config, **change} if isinstance(change, dict) else change
+    (encoder_copy / "config.json").write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(ConfigError):
+        SmartBertForSequenceClassification.from_backbone(str(encoder_copy))
+
+
+def test_a_tokenizer_file_that_is_none_is_refused_with_a_named_error(encoder_copy: Path) -> None:
+    (encoder_copy / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "none"}}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"the tokenizer of .* cannot be loaded"):
+        load_tokenizer(str(encoder_copy), vocab_size=1000)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from smartbert.checkpoint import load_classifier
@@ -101,6 +102,49 @@ def test_smartbert_can_start_from_a_plain_checkpoint(encoder_dir: Path, tmp_path
     smart = SmartBertForSequenceClassification.from_backbone(str(tmp_path), max_input_length=24, **NAMES)
     weights = model.backbone.state_dict()
     assert all(torch.equal(weight, weights[name]) for name, weight in smart.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+@pytest.mark.parametrize("start", ["smartbert", "mean", "first"])
+def test_a_plain_classifier_can_start_from_any_checkpoint(
+    encoder_dir: Path, tmp_path: Path, start: str, pooling: str
+) -> None:
+    """With a classifier of its own, also where the start's answers other questions."""
+    if start == "smartbert":
+        trained: torch.nn.Module = SmartBertForSequenceClassification.from_backbone(
+            str(encoder_dir), max_input_length=24, **NAMES
+        )
+    else:
+        trained = saved_model(make_plain(encoder_dir, start))
+    with torch.no_grad():
+        for parameter in trained.parameters():
+            parameter.mul_(1.5)  # not the encoder's weights any more
+    trained.save_pretrained(tmp_path)  # type: ignore[operator]
+    two: dict[str, Any] = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+    plain = PlainClassifier.from_backbone(str(tmp_path), pooling=pooling, max_input_length=24, **two)
+    found = plain.backbone.state_dict()
+    wanted = (trained.bert if start == "first" else trained.backbone).state_dict()  # type: ignore[union-attr]
+    shared = [name for name in found if name in wanted and not name.startswith("pooler.")]
+    assert len(shared) > 60 and all(torch.equal(found[name], wanted[name]) for name in shared)
+    ids = torch.tensor([[2, 9, 3]])
+    assert plain.logits(ids, torch.ones_like(ids), None).shape == (1, 2)
+
+
+@pytest.mark.parametrize("part", ["gates.", "exits.0.", "backbone.encoder.layer.1."])
+def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_noise(
+    encoder_dir: Path, tmp_path: Path, part: str
+) -> None:
+    model = SmartBertForSequenceClassification.from_backbone(str(encoder_dir), max_input_length=24, **NAMES)
+    model.save_pretrained(tmp_path)
+    weights = {name: weight for name, weight in load_file(tmp_path / "model.safetensors").items() if part not in name}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=f"lacks [0-9]+ weights, such as {part}"):
+        load_classifier(tmp_path)
+
+
+def test_an_encoder_without_a_classifier_is_no_plain_classifier(encoder_dir: Path) -> None:
+    with pytest.raises(ConfigError, match=r"lacks [0-9]+ weights"):
+        load_classifier(encoder_dir)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])

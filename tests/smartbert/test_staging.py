@@ -112,3 +112,8 @@ def test_overwrite_never_deletes_a_folder_that_is_not_ours(tmp_path: Path) -> No
     with pytest.raises(InputError, match="neither a checkpoint nor a package"):
         check_target(tmp_path / "project", overwrite=True)
     assert (tmp_path / "project" / "train.tsv").read_text(encoding="utf-8") == "kept"
+
+
+def test_a_name_that_no_disk_takes_is_refused_with_a_named_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be written: File name too long"):
+        check_target(tmp_path / ("x" * 300), overwrite=False)

@@ -1,4 +1,4 @@
-"""evaluation.py on the tiny model: every figure and curve against the reference implementation, text by text."""
+"""evaluate.py on the tiny model: every figure and curve against the reference implementation, text by text."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Done:
 
 @pytest.fixture(scope="session")
 def setup(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path) -> Setup:
-    """Two hundred lines of tsv under the name of a task that the tables know."""
+    """A hundred lines of tsv under the name of a task that the tables know."""
     data = tmp_path_factory.mktemp("tasks")
     (data / "trec6").mkdir()
     for name, texts in (("train", TRAIN_TEXTS), ("dev", DEV_TEXTS)):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from smartbert.evaluation.curves import SAVINGS
 from smartbert.evaluation.macs import layer_macs
-from smartbert.experiments.figures import CURVE_COLUMNS, SAVINGS
+from smartbert.experiments.figures import CURVE_COLUMNS
 from smartbert.experiments.pool import do_runs
 from smartbert.experiments.runs import digest_of, do_run, is_done
 from smartbert_runtime.errors import InputError, TrainingError

@@ -52,9 +52,10 @@ def train_until(
     lines.write_text("", encoding="utf-8")
     process = _PROCESSES.Process(target=_train, args=(point, encoder, data, output, settings, resume, lines))
     process.start()
-    process.join(timeout=120)
+    process.join(timeout=300)
     if process.is_alive():
         process.kill()
+        process.join()
     return KilledRun(exit_code=process.exitcode, said=tuple(lines.read_text(encoding="utf-8").splitlines()))
 
 

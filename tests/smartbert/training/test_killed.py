@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from smartbert.cli.train import main
 from smartbert.data import TaskData
 from smartbert.training.saving import MARKER
 from smartbert.training.train import train
+from smartbert_runtime.errors import InputError
 from tests.helpers import run_main
 from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
 from tests.smartbert.training.command import arguments
@@ -127,6 +127,41 @@ def test_a_run_killed_while_it_removes_an_epoch_ends_as_an_unbroken_one(
     _assert_same(output, unbroken)
 
 
+CLEANING = {
+    "before the working files are put aside": Point(event="os.rename", path="*/ckpt.partial"),
+    "while they are removed": Point(event="shutil.rmtree", path="*/.ckpt.partial.removed*"),
+}
+
+
+@pytest.mark.parametrize("moment", CLEANING)
+def test_a_run_killed_when_all_is_written_is_finished(
+    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path, moment: str
+) -> None:
+    output = tmp_path / "ckpt"
+    # The last time: the working folder of a fresh run is removed first of all, if there is one.
+    killed = train_until(CLEANING[moment], encoder_dir, task_data, output, SETTINGS, resume=False)
+    assert killed.exit_code == -signal.SIGKILL
+    _assert_same(output, unbroken)
+    said: list[str] = []
+    report = train(str(encoder_dir), task_data, output, SETTINGS, resume=True, say=said.append)
+    assert said == [f"{output} is finished: nothing is left to resume"]
+    assert json.loads(json.dumps(asdict(report))) == json.loads((output / "training_report.json").read_text())
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["ckpt"]
+    with pytest.raises(InputError, match="exists already"):  # it is finished for these settings only
+        train(str(encoder_dir), task_data, output, replace(SETTINGS, seed=8), resume=True)
+
+
+def test_a_run_killed_before_it_noted_what_it_is_begins_with_resume(
+    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    output = tmp_path / "ckpt"
+    noting = Point(event="os.rename", path="*/run.partial")
+    _kill(noting, encoder_dir, task_data, output, resume=False)
+    assert [file.name for file in (tmp_path / "ckpt.partial").iterdir()] == ["run.partial"]
+    train(str(encoder_dir), task_data, output, SETTINGS, resume=True)
+    _assert_same(output, unbroken)
+
+
 def test_the_command_killed_from_outside_goes_on_with_resume(
     trained: TrainedRun,
     encoder_dir: Path,
@@ -138,9 +173,11 @@ def test_the_command_killed_from_outside_goes_on_with_resume(
     command = [sys.executable, "-c", "from smartbert.cli.train import main; main()", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         # Somewhere in epoch 2, wherever that is by then.
+        until = time.monotonic() + 300.0
         while process.poll() is None and not list(tmp_path.glob(f"ckpt.partial/stage1/*/{MARKER}")):
+            assert time.monotonic() < until, "no epoch was saved"
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
         _, err = process.communicate()
     assert process.returncode == -signal.SIGKILL, err
     assert not (tmp_path / "ckpt").exists()

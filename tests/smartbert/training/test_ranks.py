@@ -101,7 +101,7 @@ def two(
     (folder / ranks_worker.COMMAND).write_text(json.dumps(options), encoding="utf-8")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     run = subprocess.run(
-        [*torchrun, ranks_worker.__file__, str(folder)], capture_output=True, text=True, timeout=150, check=False
+        [*torchrun, ranks_worker.__file__, str(folder)], capture_output=True, text=True, timeout=600, check=False
     )
     found = folder / ranks_worker.FOUND
     assert found.exists(), run.stderr

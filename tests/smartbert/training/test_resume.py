@@ -1,4 +1,4 @@
-"""training.py interrupted and resumed: the same weights as unbroken, and every refusal comes before the training."""
+"""train.py interrupted and resumed: the same weights as unbroken, and every refusal comes before the training."""
 
 from __future__ import annotations
 

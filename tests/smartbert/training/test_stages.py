@@ -1,4 +1,4 @@
-"""stages.py: the weights that make a rare label count. Its Trainer is tested with whole runs in test_training.py."""
+"""stages.py: the weights that make a rare label count. Its Trainer is tested with whole runs in test_train.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""training.py on a tiny encoder and real sentences: the checkpoint, the report and the golden texts of one run."""
+"""train.py on a tiny encoder and real sentences: the checkpoint, the report and the golden texts of one run."""
 
 from __future__ import annotations
 
