@@ -26,7 +26,7 @@ from smartbert.training.arms import settings_of
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.stages import trains_in_bf16
 from smartbert.training.train import train
-from smartbert_runtime.errors import InputError
+from smartbert_runtime.errors import ConfigError, InputError
 
 ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -90,7 +90,17 @@ def digest_of(folder: Path, names: tuple[str, ...]) -> str:
 def is_done(run: Run, results: Path) -> bool:
     """Whether the figures of just this run lie in `results`; InputError for a file that is not a run's."""
     file = run.file(results)
-    return file.is_file() and read_figures(file)["run"] == run.identity()
+    return file.is_file() and _as_now(read_figures(file)["run"]) == run.identity()
+
+
+def _as_now(identity: dict[str, Any]) -> dict[str, Any]:
+    """A file's identity with what its arm does not use at today's defaults, as a run's own has it."""
+    try:
+        settings = settings_of(TrainingSettings(**identity["settings"]))
+    except (TypeError, ConfigError):
+        return {}  # of another version, whose settings were others
+    start = identity["start"]
+    return {**identity, "settings": asdict(settings), "start": None if start is None else _as_now(start)}
 
 
 def read_figures(file: Path) -> dict[str, Any]:

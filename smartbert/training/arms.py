@@ -17,11 +17,13 @@ from smartbert_runtime.errors import ConfigError
 class Arm:
     """What an arm is, and which settings it fixes.
 
-    plain: one classifier after the last layer. gated: has skipping gates.
+    unused: settings without effect on it; they keep their defaults, so that whoever changes one is not told that the
+    arm is another one now. plain: one classifier after the last layer. gated: has skipping gates.
     """
 
     about: str
     fixes: Callable[[TrainingSettings], Mapping[str, Any]] = lambda settings: {}
+    unused: tuple[str, ...] = ()
     plain: bool = False
     gated: bool = True
 
@@ -42,6 +44,26 @@ def _deebert(settings: TrainingSettings) -> dict[str, Any]:
     }
 
 
+def _plain(settings: TrainingSettings) -> dict[str, Any]:
+    """One phase."""
+    return {"plain_epochs": 0, "soft_epochs": 0}
+
+
+_OF_GATES = ("gate_lambda", "target_layers", "gate_bias")
+_OF_LOSSES = ("temperature1", "temperature2", "contrast_padding", "distillation_temperature")
+_OF_HEADS = ("head_width", "gate_heads", "exit_heads", "head_query", "max_disagreement", "confidence")
+_OF_SMARTBERT = (
+    *_OF_GATES,
+    *_OF_LOSSES,
+    *_OF_HEADS,
+    "stage2_epochs",
+    "stage2_learning_rate",
+    "eta1",
+    "eta2",
+    "joint_exits",
+    "distillation",
+)
+
 ARMS: dict[str, Arm] = {
     "smartbert": Arm(about="gates and exits, the whole method"),
     "no-contrast": Arm(
@@ -51,15 +73,29 @@ ARMS: dict[str, Arm] = {
         about="SmartBERT without hard gate weights in training",
         fixes=lambda settings: {"soft_epochs": settings.stage1_epochs - settings.plain_epochs},
     ),
-    "no-gates": Arm(about="SmartBERT's exit heads and losses without gates", fixes=_no_gates, gated=False),
-    "deebert": Arm(about="entropy exits, no gates (Xin et al., ACL 2020)", fixes=_deebert, gated=False),
+    "no-gates": Arm(
+        about="SmartBERT's exit heads and losses without gates", fixes=_no_gates, unused=_OF_GATES, gated=False
+    ),
+    "deebert": Arm(
+        about="entropy exits, no gates (Xin et al., ACL 2020)",
+        fixes=_deebert,
+        unused=(*_OF_GATES, *_OF_LOSSES),
+        gated=False,
+    ),
     "pabee": Arm(
         about="patience exits, no gates (Zhou et al., NeurIPS 2020), on DeeBERT's training",
         fixes=_deebert,
+        unused=(*_OF_GATES, *_OF_LOSSES),
         gated=False,
     ),
-    "plain": Arm(about="all layers, one classifier", plain=True, gated=False),
-    "truncated": Arm(about="plain, on the first --keep-layers layers only", plain=True, gated=False),
+    "plain": Arm(about="all layers, one classifier", fixes=_plain, unused=_OF_SMARTBERT, plain=True, gated=False),
+    "truncated": Arm(
+        about="plain, on the first --keep-layers layers only",
+        fixes=_plain,
+        unused=_OF_SMARTBERT,
+        plain=True,
+        gated=False,
+    ),
 }
 
 
@@ -67,4 +103,6 @@ def settings_of(settings: TrainingSettings) -> TrainingSettings:
     """The settings that the arm named in them really trains with; ConfigError for an arm that lacks what it needs."""
     if settings.arm == "truncated" and not settings.keep_layers:
         raise ConfigError("the arm 'truncated' needs to know how many layers", hint="give --keep-layers")
-    return replace(settings, **ARMS[settings.arm].fixes(settings))
+    arm = ARMS[settings.arm]
+    changes = {**{name: getattr(TrainingSettings(), name) for name in arm.unused}, **arm.fixes(settings)}
+    return replace(settings, **changes)

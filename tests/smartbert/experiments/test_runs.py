@@ -98,6 +98,23 @@ def test_a_run_that_is_there_is_known_by_its_settings(done: Done) -> None:
     assert not is_done(replace(run, settings=replace(run.settings, seed=52)), done.results)
 
 
+def test_a_run_stays_done_when_a_setting_changes_that_its_arm_does_not_use(done: Done, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(done.results, tmp_path / "results"))
+
+    def still_done(label: str, **written: object) -> bool:
+        run = next(run for run in done.runs if run.label == label)
+        figures = json.loads(run.file(done.results).read_text(encoding="utf-8"))
+        figures["run"]["settings"].update(written)  # as an older version's default would have it
+        run.file(results).write_text(json.dumps(figures), encoding="utf-8")
+        return is_done(run, results)
+
+    assert still_done("plain-mean", gate_lambda=0.5, plain_epochs=1, head_width=8)
+    assert not still_done("plain-mean", learning_rate=0.5)
+    assert still_done("deebert", gate_lambda=0.5) and not still_done("deebert", head_width=8)
+    assert not still_done("smartbert", gate_lambda=0.5)
+    assert not still_done("smartbert", a_setting_of_another_version=1)
+
+
 def test_a_run_can_start_from_another_runs_checkpoint(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("warm")
     plain = next(run for run in done.runs if run.label == "plain-mean" and run.settings.seed == 50)

@@ -24,14 +24,54 @@ GIVEN = replace(
     distillation=0.4,
     target_layers=2.5,
     keep_layers=3,
+    gate_lambda=0.3,
+    gate_bias=-1.0,
+    temperature1=0.6,
+    temperature2=0.7,
+    contrast_padding=True,
+    distillation_temperature=3.0,
+    stage2_epochs=7,
+    stage2_learning_rate=2e-3,
+    head_width=12,
+    gate_heads=3,
+    exit_heads=6,
+    head_query="first",
+    max_disagreement=0.2,
+    confidence=0.8,
 )
-NO_GATES = {"plain_epochs": 5, "soft_epochs": 0}
+OF_GATES = {"gate_lambda": 0.02, "target_layers": 0.0, "gate_bias": -3.0}
+OF_LOSSES = {
+    "temperature1": 0.5,
+    "temperature2": 0.55,
+    "contrast_padding": False,
+    "distillation_temperature": 2.0,
+}
+NO_GATES = {"plain_epochs": 5, "soft_epochs": 0, **OF_GATES}
 DEEBERT = {
+    **OF_LOSSES,
     **NO_GATES,
     "eta1": 0.0,
     "eta2": 0.0,
     "joint_exits": 0.0,
     "distillation": 0.0,
+}
+PLAIN = {
+    **OF_GATES,
+    **OF_LOSSES,
+    "plain_epochs": 0,
+    "soft_epochs": 0,
+    "stage2_epochs": 3,
+    "stage2_learning_rate": 1e-3,
+    "eta1": 0.01,
+    "eta2": 0.05,
+    "joint_exits": 1.0,
+    "distillation": 0.5,
+    "head_width": 128,
+    "gate_heads": 2,
+    "exit_heads": 4,
+    "head_query": "mean",
+    "max_disagreement": 0.01,
+    "confidence": 0.95,
 }
 CHANGES: dict[str, dict[str, Any]] = {
     "smartbert": {},
@@ -40,8 +80,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "no-gates": NO_GATES,
     "deebert": DEEBERT,
     "pabee": DEEBERT,
-    "plain": {},
-    "truncated": {},
+    "plain": PLAIN,
+    "truncated": PLAIN,
 }
 
 
@@ -50,7 +90,7 @@ def test_every_arm_that_can_be_named_exists() -> None:
 
 
 @pytest.mark.parametrize("arm", ARM_NAMES)
-def test_an_arm_changes_what_makes_it_and_nothing_else(arm: str) -> None:
+def test_an_arm_changes_what_makes_it_and_what_it_does_not_use(arm: str) -> None:
     given = replace(GIVEN, arm=arm)
     assert asdict(settings_of(given)) == {**asdict(given), **CHANGES[arm]}
 
