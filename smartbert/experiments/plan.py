@@ -16,6 +16,9 @@ from smartbert_runtime.errors import ConfigError
 # A run's label -> what its settings have in place of the table's.
 Variations = dict[str, dict[str, Any]]
 WARM_START = "warm-start-from-plain"
+# The paper's shares of its contrastive losses, which the default recipe leaves out.
+CONTRAST = {name: RECIPES["paper"][name] for name in ("eta1", "eta2")}
+JOINT_EXITS = {"joint_exits": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,8 @@ def _arms(layers: int, own: TrainingSettings) -> Variations:
         "deebert": {"arm": "deebert"},
         "plain-first": {"arm": "plain", "pooling": "first"},
         **_truncated(layers),
-        "no-contrast": {"arm": "no-contrast"},
+        "with-contrast": CONTRAST,
+        "joint-exits": JOINT_EXITS,
         "no-hard": {"arm": "no-hard"},
         "recipe-paper": RECIPES["paper"],
     }
@@ -80,10 +84,10 @@ def _options(layers: int, own: TrainingSettings) -> Variations:
         "smartbert": {},
         "recipe-paper": RECIPES["paper"],
         "no-distillation": {"distillation": 0.0},
-        "no-joint-exits": {"joint_exits": 0.0},
+        "joint-exits": JOINT_EXITS,
         "first-token-queries": {"head_query": "first"},
-        "no-contrast": {"arm": "no-contrast"},
-        "contrast-on-padding": {"contrast_padding": True},
+        "with-contrast": CONTRAST,
+        "contrast-on-padding": {**CONTRAST, "contrast_padding": True},
         "gates-from-the-start": {"plain_epochs": 0, "soft_epochs": own.stage1_epochs // 2},
         "gates-start-half-open": {"gate_bias": 0.0},
         "target-two-thirds": {"target_layers": round(layers * 2 / 3, 2)},

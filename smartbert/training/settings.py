@@ -35,8 +35,8 @@ class TrainingSettings:
     stage2_epochs: int = _setting(3, "Epochs of stage 2: every exit head but the last.", group=_STAGES)
 
     gate_lambda: float = _setting(0.02, "Reward for skipping, lambda in lambda / G: larger skips more.", group=_LOSS)
-    eta1: float = _setting(0.01, "Share of the contrastive loss in stage 1 (0 leaves it out).", group=_LOSS)
-    eta2: float = _setting(0.05, "Share of the contrastive loss in stage 2 (0 leaves it out).", group=_LOSS)
+    eta1: float = _setting(0.0, "Share of the contrastive loss in stage 1 (0 leaves it out).", group=_LOSS)
+    eta2: float = _setting(0.0, "Share of the contrastive loss in stage 2 (0 leaves it out).", group=_LOSS)
     temperature1: float = _setting(0.5, "Temperature of stage 1's contrastive loss.", group=_LOSS)
     temperature2: float = _setting(0.55, "Temperature of stage 2's contrastive loss.", group=_LOSS)
     contrast_padding: bool = _setting(
@@ -47,7 +47,7 @@ class TrainingSettings:
         0.0, "Layers to run on average; a penalty on running more takes the place of lambda / G (0: off).", group=_LOSS
     )
     joint_exits: float = _setting(
-        1.0, "Weight in stage 1 of the other exit heads' mean loss (0: they learn in stage 2 alone).", group=_LOSS
+        0.0, "Weight in stage 1 of the other exit heads' mean loss (0: they learn in stage 2 alone).", group=_LOSS
     )
     distillation: float = _setting(
         0.5, "Share of the other exit heads' loss that asks them to answer as the last one does.", group=_LOSS
@@ -197,7 +197,7 @@ class TrainingSettings:
         return replace(base, **{**shares, **given})
 
 
-# "best" was chosen from single-seed trials on TREC-6. "paper" is the RTE script of Hu et al., IJCAI 2023, with padding
+# "best" was chosen on TREC-6 with both encoders: docs/training.md has the figures. "paper" is the RTE script of Hu et al., IJCAI 2023, with padding
 # counted in the contrastive losses as in the paper's code, and gates starting half open.
 RECIPES: dict[str, dict[str, Any]] = {
     "best": {},

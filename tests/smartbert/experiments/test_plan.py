@@ -18,9 +18,9 @@ from tests.smartbert.experiments.conftest import Done
 def test_a_study_is_planned_for_every_seed(done: Done) -> None:
     runs = study_runs(done.setup, "arms", (50, 51))
     labels = [run.label for run in runs if run.settings.seed == 51]
-    arms = ["smartbert", "plain-mean", "deebert", "plain-first", "truncated-2", "truncated-1", "no-contrast", "no-hard"]
-    assert labels == [*arms, "recipe-paper"]
-    assert len({run.file(done.results) for run in runs}) == len(runs) == 18
+    arms = ["smartbert", "plain-mean", "deebert", "plain-first", "truncated-2", "truncated-1"]
+    assert labels == [*arms, "with-contrast", "joint-exits", "no-hard", "recipe-paper"]
+    assert len({run.file(done.results) for run in runs}) == len(runs) == 20
     some = study_runs(done.setup, "arms", (50,), ["deebert", "smartbert"])
     assert [run.label for run in some] == ["deebert", "smartbert"]
 
