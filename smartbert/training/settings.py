@@ -197,8 +197,8 @@ class TrainingSettings:
         return replace(base, **{**shares, **given})
 
 
-# "best" was chosen on TREC-6 with both encoders: docs/training.md has the figures. "paper" is the RTE script of Hu et al., IJCAI 2023, with padding
-# counted in the contrastive losses as in the paper's code, and gates starting half open.
+# "best" was chosen on TREC-6 with both encoders: docs/training.md has the figures. "paper" is the RTE script of Hu et
+# al., IJCAI 2023, with padding counted in the contrastive losses as in the paper's code, and gates starting half open.
 RECIPES: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {
