@@ -51,7 +51,11 @@ def glue(
         bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files of runs with other settings, texts or encoders.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace files of runs with other settings, texts or encoders, and begin interrupted ones anew.",
+        ),
     ] = False,
 ) -> None:
     """Train every arm of a study on one task, and write its table (Markdown), figures (JSON) and picture (PNG).

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,7 +15,7 @@ from tempfile import NamedTemporaryFile
 from smartbert.experiments.runs import Run, do_run, is_done
 from smartbert.progress import Say
 from smartbert.quiet import quiet_libraries
-from smartbert_runtime.errors import InputError
+from smartbert_runtime.errors import InputError, TrainingError
 
 
 def do_runs(
@@ -29,8 +30,9 @@ def do_runs(
 ) -> None:
     """Make the runs whose figures are not in `results` yet, `jobs` of them at a time.
 
-    overwrite: also where another run's file, of other settings, texts or encoder, is in the way; else InputError.
-    Raises the first run's error after all others are done.
+    overwrite: also where another run's file, of other settings, texts or encoder, is in the way; else InputError. What
+    was interrupted then begins anew.
+    Raises the first run's error after all others are done; a process that is killed ends them all.
     """
     missing = [run for run in runs if not is_done(run, results)]
     for run in missing:
@@ -47,13 +49,18 @@ def do_runs(
         _environment(OMP_NUM_THREADS=str(threads)),
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
     ):
-        waiting = {pool.submit(_one, run, results, work, keep_checkpoints): run for run in missing}
+        waiting = {pool.submit(_one, run, results, work, keep_checkpoints, overwrite): run for run in missing}
         failed = None
         for number, done in enumerate(as_completed(waiting), start=1):
             file = waiting[done].file(results)
             error = done.exception()
             failed = failed or error
             say(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
+    if isinstance(failed, BrokenProcessPool):
+        raise TrainingError(
+            "a run's process was killed, perhaps for lack of memory",
+            hint="fewer --jobs need less; the same command goes on where this one stopped",
+        ) from failed
     if failed is not None:
         raise failed
 
@@ -86,7 +93,7 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool) -> None:
+def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool, anew: bool) -> None:
     quiet_libraries()
     name = f"{run.task.name} {run.backbone} {run.label} seed {run.settings.seed}"
     do_run(
@@ -94,5 +101,6 @@ def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool) -> None:
         results,
         work,
         keep_checkpoint=keep_checkpoints,
+        anew=anew,
         say=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
     )

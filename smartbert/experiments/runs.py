@@ -17,8 +17,10 @@ from typing import Any
 
 import torch
 import transformers
+from filelock import FileLock, Timeout
 
 from smartbert.data import TaskData, load_task
+from smartbert.digest import digest_of, encoder_digest
 from smartbert.experiments.figures import figures
 from smartbert.experiments.tasks import TEXT_FILES, Task
 from smartbert.progress import Say
@@ -28,7 +30,8 @@ from smartbert.training.stages import trains_in_bf16
 from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError, InputError
 
-ENCODER_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+digest_once = cache(digest_of)
+encoder_digest_once = cache(encoder_digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,27 +67,18 @@ class Run:
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for two runs to be the same run: settings, texts, encoder, and where it starts."""
+        texts = self.task.dataset if self.data is None else digest_once(self.data / self.task.name, TEXT_FILES)
         return {
-            "settings": json.loads(json.dumps(asdict(settings_of(self.settings)))),
+            "settings": {**asdict(settings_of(self.settings)), "precision": _precision(self.settings)},
             "max_train_samples": self.max_train_samples,
-            "texts_from": self.task.dataset if self.data is None else digest_of(self.data / self.task.name, TEXT_FILES),
-            "encoder": digest_of(Path(self.model), ENCODER_FILES) if Path(self.model).is_dir() else self.model,
+            "texts_from": texts,
+            "encoder": encoder_digest_once(self.model),
             "start": None if self.start is None else self.start.identity(),
         }
 
     @property
     def _name(self) -> str:
         return f"{self.label}-seed{self.settings.seed}"
-
-
-@cache
-def digest_of(folder: Path, names: tuple[str, ...]) -> str:
-    """One digest over these files of a folder, those that are there; read once a process."""
-    digest = hashlib.sha256()
-    for name in names:
-        if (folder / name).is_file():
-            digest.update(name.encode() + (folder / name).read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def is_done(run: Run, results: Path) -> bool:
@@ -114,13 +108,19 @@ def read_figures(file: Path) -> dict[str, Any]:
     return found
 
 
-def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: Say) -> None:
-    """Train (or go on with what an interrupted run left in `work`), measure, and write the figures."""
+def do_run(
+    run: Run, results: Path, work: Path, *, keep_checkpoint: bool, anew: bool = False, say: Say = lambda line: None
+) -> None:
+    """Train (or go on with what an interrupted run left in `work`, unless `anew`), measure, and write the figures.
+
+    Raises InputError where another process is training the same.
+    """
+    conditions = _conditions(run.settings)  # now: code that is committed while the run goes on is not what it ran
     model, made = run.model, list[Path]()
     if run.start is not None:
-        model = str(_train(run.start, run.model, _data(run.start), work, made, say))
+        model = str(_train(run.start, run.model, _data(run.start), work, made, anew, say))
     data = _data(run)
-    checkpoint = _train(run, model, data, work, made, say)
+    checkpoint = _train(run, model, data, work, made, anew, say)
     found = {
         "task": run.task.name,
         "metric": run.task.metric,
@@ -130,7 +130,7 @@ def do_run(run: Run, results: Path, work: Path, *, keep_checkpoint: bool, say: S
         "seed": run.settings.seed,
         "run": run.identity(),
         **figures(checkpoint, data, run.model),
-        "conditions": _conditions(run.settings),
+        "conditions": conditions,
     }
     _write_whole(run.file(results), found)
     if not keep_checkpoint:
@@ -143,14 +143,22 @@ def _data(run: Run) -> TaskData:
     return load_task(source, validation_fraction=run.settings.validation_fraction, seed=run.settings.seed)
 
 
-def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], say: Say) -> Path:
+def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], anew: bool, say: Say) -> Path:
     """The run's checkpoint, trained from `model` unless it lies in `work`; noted in `made` if it was trained now."""
     checkpoint = run.checkpoint(work)
-    if not checkpoint.is_dir():
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        resume = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
-        train(model, data, checkpoint, run.settings, resume=resume, overwrite=True, say=say)
-        made.append(checkpoint)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    # What is being trained looks like what was interrupted, and two studies share runs.
+    lock = FileLock(checkpoint.with_name(f"{checkpoint.name}.lock"), timeout=0)
+    try:
+        with lock:
+            if not checkpoint.is_dir():
+                begun = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
+                train(model, data, checkpoint, run.settings, resume=begun and not anew, overwrite=True, say=say)
+                made.append(checkpoint)
+    except Timeout as err:
+        raise InputError(
+            f"{checkpoint} is being trained by another process", hint="wait for it, then repeat the command"
+        ) from err
     return checkpoint
 
 
@@ -161,11 +169,16 @@ def _conditions(settings: TrainingSettings) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "precision": "bf16" if trains_in_bf16(settings) else "fp32",
+        "precision": _precision(settings),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+
+
+def _precision(settings: TrainingSettings) -> str:
+    """What `auto` means here: figures from a GPU and from a CPU are not of one kind."""
+    return "bf16" if trains_in_bf16(settings) else "fp32"
 
 
 def _code() -> str:

@@ -38,7 +38,7 @@ def table_text(arms: dict[str, ArmResult], about: str) -> str:
         "",
         "MAC: multiply-accumulates per text at its real length, attention, gates and exit heads counted (reduced "
         "form), as a share of plain fine-tuning's. `at 2x`: at half of plain fine-tuning's MAC, between the two "
-        "nearest points of the curve over exit thresholds (PABEE: patiences). `-`: the arm never gets that cheap.",
+        "nearest points of the curve over exit thresholds (PABEE: patiences). `-`: the arm has no such point.",
         "",
         "| arm | seeds | full depth | its MAC |"
         + "".join(f" at {saving:g}x |" for saving in SAVINGS)
@@ -51,13 +51,14 @@ def table_text(arms: dict[str, ArmResult], about: str) -> str:
 
 
 def best_plain(arms: dict[str, ArmResult]) -> ArmResult | None:
-    """Of plain fine-tuning with either pooling the one that is better on the validation texts."""
+    """Of plain fine-tuning with either pooling the one that is better on the validation texts, with common seeds."""
     plain = [arm for name, arm in arms.items() if name.startswith("plain")]
-    return max(
-        plain,
-        key=lambda arm: sum(run["validation"][arm.metric] for run in arm.runs) / len(arm.runs),
-        default=None,
-    )
+    seeds = set.intersection(*({run["seed"] for run in arm.runs} for arm in plain)) if plain else set()
+
+    def validation(arm: ArmResult) -> float:
+        return float(np.mean([run["validation"][arm.metric] for run in arm.runs if run["seed"] in seeds or not seeds]))
+
+    return max(plain, key=validation, default=None)
 
 
 def _order(arm: ArmResult) -> tuple[int, str]:
@@ -137,11 +138,11 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
         return []
     without = arms.get("no-gates")
     lines = [
-        "What the gates bring. Early exits off: the metric and MAC with gates obeyed and not, and the share of texts "
-        "that skip each layer. Early exits on: accuracy with gates obeyed minus not, in points, at equal cost "
-        "(95 % interval over texts)"
+        "What the gates bring. No text exits early, though every head is asked: the metric and MAC with gates obeyed "
+        "and not, and the share of texts that skip each layer. Early exits on: accuracy with gates obeyed minus not, "
+        "in points, at equal cost (95 % interval over texts)"
         + (
-            "; the same against `no-gates`, trained and run without any, whose exits at the MAC of skipping alone "
+            "; the same against `no-gates`, trained and run without any, whose early exits at the MAC of gates on "
             "give the metric in brackets."
             if without
             else "."
@@ -154,11 +155,11 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
     ]
     for arm in gated:
         off = ArmResult(name="gates off", curve="gates off", runs=arm.runs)
-        quality, share = arm.full_depth()
+        quality, share = arm.dearest()
         off_quality, off_share = off.dearest()
         layers = range(int(arm.runs[0]["layers"]))
         rates = [sum(run["full_depth"]["skip_rate"][layer] for run in arm.runs) / len(arm.runs) for layer in layers]
-        exits = _same_seeds(without, arm)[0].at(1.0 / share) if without else None
+        exits = _exits_at_the_same_cost(arm, without)
         cells = [
             arm.name,
             f"{100 * quality:.2f}" + (f" [{100 * exits:.2f}]" if exits is not None else ""),
@@ -172,6 +173,14 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
             cells += [_against(arm, without, saving) for saving in COMPARED]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
+
+
+def _exits_at_the_same_cost(arm: ArmResult, without: ArmResult | None) -> float | None:
+    """The metric of the arm without gates where its exits cost what this one costs at full depth, on common seeds."""
+    if without is None:
+        return None
+    gated, gateless = _same_seeds(arm, without)
+    return gateless.at(1.0 / gated.dearest()[1]) if gated.runs else None
 
 
 def _depth(arms: dict[str, ArmResult]) -> list[str]:

@@ -20,6 +20,7 @@ from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
 from smartbert.classifier import Classifier, backbone_config, saved_model
 from smartbert.data import TaskData
+from smartbert.digest import encoder_digest
 from smartbert.evaluation.curves import Summary, summarise
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.recording import record, tokenize
@@ -108,7 +109,7 @@ def train(
         run_stage(stage, classifier, splits, tokenizer, settings, work, bar=bar, say=say)
         for stage in ((1,) if ARMS[settings.arm].plain else (1, 2))
     )
-    report = _report(identity, classifier, data, splits, tokenizer, settings, logs, say)
+    report = _report(model, identity, classifier, data, splits, tokenizer, settings, logs, say)
     if process.is_main_process:
         with staged_folder(output, overwrite=overwrite) as staging:
             saved_model(classifier).save_pretrained(staging)
@@ -152,6 +153,7 @@ def _fresh_model(model: str, data: TaskData, settings: TrainingSettings) -> Clas
 
 
 def _report(
+    model: str,
     identity: Mapping[str, Any],
     classifier: Classifier,
     data: TaskData,
@@ -176,7 +178,6 @@ def _report(
         classifier.config.exit_threshold = choice.exit_threshold
         policy = replace(policy, exit_threshold=choice.exit_threshold)
     dev = evaluate(classifier, splits["dev"], tokenizer, data.labels, policy, skip_thresholds=())
-    model = str(identity["model"])
     return TrainingReport(
         run=_digest(identity),
         base_model=Path(model).name if Path(model).exists() else model,
@@ -209,7 +210,7 @@ def _identity(model: str, data: TaskData, settings: TrainingSettings) -> dict[st
     """What must be the same for a run to be resumed."""
     digest = hashlib.sha256(repr((data.train, data.validation, data.dev)).encode("utf-8", "surrogatepass")).hexdigest()
     return {
-        "model": model,
+        "model": encoder_digest(model),
         "labels": list(data.labels),
         "texts": digest,
         "settings": asdict(settings),

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from smartbert.evaluation.curves import SAVINGS
 from smartbert.evaluation.macs import layer_macs
 from smartbert.experiments.figures import CURVE_COLUMNS
 from smartbert.experiments.pool import do_runs
-from smartbert.experiments.runs import digest_of, do_run, is_done
+from smartbert.experiments.runs import digest_once, do_run, encoder_digest_once, is_done
+from smartbert.training.settings import PRECISIONS
+from smartbert.training.stages import trains_in_bf16
 from smartbert_runtime.errors import InputError, TrainingError
 from tests.conftest import make_encoder_config
 from tests.smartbert.conftest import DEV_TEXTS
@@ -135,12 +141,12 @@ def test_a_run_is_known_by_its_texts_and_its_encoder_too(done: Done, tmp_path: P
     assert is_done(replace(run, data=data), done.results)
     with (data / "trec6" / "train.tsv").open("a", encoding="utf-8") as file:
         file.write("One more!\tloud\n")
-    digest_of.cache_clear()
+    digest_once.cache_clear()
     assert not is_done(replace(run, data=data), done.results)
     encoder = Path(shutil.copytree(run.model, tmp_path / "encoder"))
     assert is_done(replace(run, model=str(encoder)), done.results)
     (encoder / "model.safetensors").write_bytes((encoder / "model.safetensors").read_bytes() + b" ")
-    digest_of.cache_clear()
+    encoder_digest_once.cache_clear()
     assert not is_done(replace(run, model=str(encoder)), done.results)
 
 
@@ -203,3 +209,41 @@ def test_an_interrupted_run_is_taken_up_again(done: Done, tmp_path_factory: pyte
     assert not [line for line in said if line.startswith("stage 1: epoch")]
     again = json.loads(run.file(folder / "results").read_text(encoding="utf-8"))
     assert again["curves"] == done.figures("smartbert", 50)["curves"]
+
+
+def test_a_run_that_another_process_trains_is_left_alone(done: Done, tmp_path: Path) -> None:
+    run = done.runs[0]
+    checkpoint = run.checkpoint(tmp_path / "work")
+    checkpoint.parent.mkdir(parents=True)
+    with (
+        FileLock(checkpoint.with_name(f"{checkpoint.name}.lock")),
+        pytest.raises(InputError, match="is being trained by another process"),
+    ):
+        do_run(run, tmp_path / "results", tmp_path / "work", keep_checkpoint=False)
+    assert [file.suffix for file in checkpoint.parent.iterdir()] == [".lock"]
+
+
+def test_a_killed_process_is_a_named_error_and_the_command_goes_on(done: Done, tmp_path: Path) -> None:
+    plain = next(run for run in done.runs if run.label == "plain-mean")
+
+    def kill() -> None:
+        while not list((tmp_path / "work").rglob("run.json")):
+            time.sleep(0.01)
+        for child in active_children():
+            child.kill()
+
+    killer = Thread(target=kill)
+    killer.start()
+    with pytest.raises(TrainingError, match="process was killed") as caught:
+        do_runs([plain], tmp_path / "results", tmp_path / "work")
+    killer.join()
+    assert "--jobs" in caught.value.hint
+    do_runs([plain], tmp_path / "results", tmp_path / "work")
+    assert is_done(plain, tmp_path / "results")
+
+
+def test_what_auto_precision_means_here_is_part_of_what_a_run_is(done: Done) -> None:
+    run = done.runs[0]
+    auto, fp32, bf16 = (replace(run, settings=replace(run.settings, precision=name)) for name in PRECISIONS)
+    assert fp32.identity() != bf16.identity()
+    assert auto.identity() == (bf16 if trains_in_bf16(auto.settings) else fp32).identity()

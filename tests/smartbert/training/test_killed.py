@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from smartbert.cli.train import main
 from smartbert.data import TaskData
@@ -124,6 +125,22 @@ def test_a_run_killed_while_it_removes_an_epoch_ends_as_an_unbroken_one(
     assert list(saved.values())[-1]
     _kill(removing, encoder_dir, task_data, output, resume=True)  # once more, while what is left is removed
     train(str(encoder_dir), task_data, output, SETTINGS, resume=True)
+    _assert_same(output, unbroken)
+
+
+def test_an_encoder_is_known_by_its_content_not_by_its_path(
+    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+) -> None:
+    output = tmp_path / "ckpt"
+    _kill(Point(event="os.mkdir", path="*/stage2"), encoder_dir, task_data, output, resume=False)
+    moved = Path(shutil.copytree(encoder_dir, tmp_path / encoder_dir.name))
+    weights = load_file(moved / "model.safetensors")
+    first = min(weights)
+    save_file({**weights, first: weights[first] + 1.0}, moved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="begun with another model"):
+        train(str(moved), task_data, output, SETTINGS, resume=True)
+    shutil.copy(encoder_dir / "model.safetensors", moved)
+    train(str(moved), task_data, output, SETTINGS, resume=True)
     _assert_same(output, unbroken)
 
 
