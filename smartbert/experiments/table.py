@@ -103,7 +103,8 @@ def _comparison(arms: dict[str, ArmResult], plain: ArmResult | None) -> list[str
     for rival in sorted(arms.values(), key=_order):
         if rival is not smart:
             cells = [_against(smart, rival, saving) for saving in COMPARED]
-            name = f"{rival.name} (the better one on validation texts)" if rival is plain else rival.name
+            better = rival is plain and sum(name.startswith("plain") for name in arms) > 1
+            name = f"{rival.name} (the better one on validation texts)" if better else rival.name
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 

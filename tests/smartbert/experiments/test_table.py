@@ -75,7 +75,8 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
 def test_rivals_are_compared_text_by_text_each_at_its_own_cost() -> None:
     arms = [
         made("smartbert", "both", full="1110", at={"2": "1111", "3": "0111"}),
-        made("plain-mean", None, full="1110"),
+        made("plain-mean", None, full="1110", validation=0.6),
+        made("plain-first", None, full="1110"),
         made("truncated-1", None, full="1000", share=0.5),
         made("deebert", "gates off", full="1110", at={"2": "1100"}),
     ]
