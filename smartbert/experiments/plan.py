@@ -18,7 +18,6 @@ Variations = dict[str, dict[str, Any]]
 WARM_START = "warm-start-from-plain"
 # The paper's shares of its contrastive losses, which the default recipe leaves out.
 CONTRAST = {name: RECIPES["paper"][name] for name in ("eta1", "eta2")}
-JOINT_EXITS = {"joint_exits": 1.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +66,15 @@ def _arms(layers: int, own: TrainingSettings) -> Variations:
         "plain-first": {"arm": "plain", "pooling": "first"},
         **_truncated(layers),
         "with-contrast": CONTRAST,
-        "joint-exits": JOINT_EXITS,
+        **_joint_exits(own),
         "no-hard": {"arm": "no-hard"},
         "recipe-paper": RECIPES["paper"],
     }
+
+
+def _joint_exits(own: TrainingSettings) -> Variations:
+    """Whether early exit heads learn together with the encoder: what the table itself does not do."""
+    return {"no-joint-exits": {"joint_exits": 0.0}} if own.joint_exits else {"joint-exits": {"joint_exits": 1.0}}
 
 
 def _truncated(layers: int) -> Variations:
@@ -84,7 +88,7 @@ def _options(layers: int, own: TrainingSettings) -> Variations:
         "smartbert": {},
         "recipe-paper": RECIPES["paper"],
         "no-distillation": {"distillation": 0.0},
-        "joint-exits": JOINT_EXITS,
+        **_joint_exits(own),
         "first-token-queries": {"head_query": "first"},
         "with-contrast": CONTRAST,
         "contrast-on-padding": {**CONTRAST, "contrast_padding": True},

@@ -47,7 +47,9 @@ class TrainingSettings:
         0.0, "Layers to run on average; a penalty on running more takes the place of lambda / G (0: off).", group=_LOSS
     )
     joint_exits: float = _setting(
-        0.0, "Weight in stage 1 of the other exit heads' mean loss (0: they learn in stage 2 alone).", group=_LOSS
+        1.0,
+        "Weight in stage 1 of the other exit heads' mean loss (0: they learn in stage 2 alone; better with 12 layers).",
+        group=_LOSS,
     )
     distillation: float = _setting(
         0.5, "Share of the other exit heads' loss that asks them to answer as the last one does.", group=_LOSS

@@ -19,7 +19,7 @@ def test_a_study_is_planned_for_every_seed(done: Done) -> None:
     runs = study_runs(done.setup, "arms", (50, 51))
     labels = [run.label for run in runs if run.settings.seed == 51]
     arms = ["smartbert", "plain-mean", "deebert", "plain-first", "truncated-2", "truncated-1"]
-    assert labels == [*arms, "with-contrast", "joint-exits", "no-hard", "recipe-paper"]
+    assert labels == [*arms, "with-contrast", "no-joint-exits", "no-hard", "recipe-paper"]
     assert len({run.file(done.results) for run in runs}) == len(runs) == 20
     some = study_runs(done.setup, "arms", (50,), ["deebert", "smartbert"])
     assert [run.label for run in some] == ["deebert", "smartbert"]
@@ -40,6 +40,13 @@ def test_no_two_runs_of_a_study_are_the_same(done: Done, study: str) -> None:
     trained = [(settings_of(run.settings), run.start) for run in runs]
     assert all(trained.count(one) == 1 for one in trained)
     assert len(runs) == len({run.label for run in runs})
+
+
+def test_the_variation_is_what_the_table_itself_does_not_do(done: Done) -> None:
+    setup = replace(done.setup, settings={"joint_exits": 0.0})
+    settings = {run.label: run.settings.joint_exits for run in study_runs(setup, "options", (50,))}
+    assert settings["joint-exits"] == 1.0 and settings["smartbert"] == 0.0
+    assert "no-joint-exits" not in settings
 
 
 def test_a_warm_start_has_trained_no_longer_than_the_others(done: Done) -> None:

@@ -64,7 +64,7 @@ PLAIN = {
     "stage2_learning_rate": 1e-3,
     "eta1": 0.0,
     "eta2": 0.0,
-    "joint_exits": 0.0,
+    "joint_exits": 1.0,
     "distillation": 0.5,
     "head_width": 128,
     "gate_heads": 2,
