@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,11 +165,14 @@ def test_other_settings_labels_or_model_cannot_be_resumed_and_the_old_run_stays(
     encoder_dir: Path, task_data: TaskData, tmp_path: Path
 ) -> None:
     _interrupt(encoder_dir, task_data, tmp_path / "ckpt", TINY_SETTINGS, "stage 1: epoch 1")
+    other = Path(shutil.copytree(encoder_dir, tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    (other / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.3}), encoding="utf-8")
     before = sorted(str(file) for file in tmp_path.rglob("*"))
     attempts = (
         (str(encoder_dir), task_data, replace(TINY_SETTINGS, stage2_learning_rate=0.5)),
         (str(encoder_dir), replace(task_data, labels=("calm", "noisy")), TINY_SETTINGS),
-        (f"{encoder_dir}/.", task_data, TINY_SETTINGS),
+        (str(other), task_data, TINY_SETTINGS),
     )
     for model, data, settings in attempts:
         with pytest.raises(InputError, match="begun with another model, other texts, other settings"):
