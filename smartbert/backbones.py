@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -150,7 +151,16 @@ def load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
     """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
     try:
         return loader.from_pretrained(name_or_dir, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as err:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        SafetensorError,
+        StrictDataclassError,  # transformers 5 checks the types of a config's fields by it
+    ) as err:
         first_line = str(err).strip().splitlines()[0]
         raise ConfigError(
             f"the encoder {name_or_dir!r} cannot be loaded: {first_line}",

@@ -6,6 +6,8 @@ loss has to be such that the average of the losses is the loss of the whole batc
 
 from __future__ import annotations
 
+import atexit
+
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
@@ -17,7 +19,15 @@ def this_process() -> PartialState:
 
     A bare PartialState() takes each process of a machine without accelerator for the only one.
     """
+    # Ended by the interpreter itself, the connection's threads can abort a run whose work is done.
+    atexit.unregister(_leave_others)
+    atexit.register(_leave_others)
     return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _leave_others() -> None:
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def processes() -> int:
