@@ -19,13 +19,12 @@ def this_process() -> PartialState:
 
     A bare PartialState() takes each process of a machine without accelerator for the only one.
     """
-    # Ended by the interpreter itself, the connection's threads can abort a run whose work is done.
-    atexit.unregister(_leave_others)
-    atexit.register(_leave_others)
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
+@atexit.register
 def _leave_others() -> None:
+    """Ended by the interpreter itself, the connection's threads can abort a run whose work is done."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
