@@ -3,12 +3,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 VENV5 := .venv-transformers5
+VENV_OPENVINO := .venv-openvino
 BIN := $(VENV)/bin
 DEMO := build/demo
 # One test process a core; a file's tests stay in one, because they share what they set up.
 WORKERS := --numprocesses auto --dist loadfile
 
-.PHONY: demo test test-transformers5 clean
+.PHONY: demo test test-transformers5 test-openvino clean
 
 # torch comes first and alone: pip must not look for another build of it on another package's behalf.
 $(VENV)/.ready: pyproject.toml .ci/constraints.txt smartbert/demo/requirements.txt
@@ -37,6 +38,16 @@ test: $(VENV)/.ready
 test-transformers5: $(VENV5)/.ready
 	$(VENV5)/bin/pytest $(WORKERS)
 
+# Its onnxruntime takes the place of the usual one, so it has an environment of its own, with the runtime alone.
+$(VENV_OPENVINO)/.ready: .ci/constraints-openvino.txt
+	$(PYTHON) -m venv $(VENV_OPENVINO)
+	$(VENV_OPENVINO)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-openvino.txt \
+		onnxruntime-openvino numpy tokenizers typer
+	touch $@
+
+test-openvino: $(VENV)/.ready $(VENV_OPENVINO)/.ready
+	OPENVINO_PYTHON=$(CURDIR)/$(VENV_OPENVINO)/bin/python $(BIN)/pytest tests/runtime/test_openvino.py
+
 demo: $(VENV)/.ready
 	@echo "== text messages and a pretrained encoder"
 	$(BIN)/python -m smartbert.demo $(DEMO)/data
@@ -56,4 +67,4 @@ demo: $(VENV)/.ready
 	@echo "try your own: $(BIN)/smartbert-infer $(DEMO)/out --trace --text \"...\""
 
 clean:
-	rm -rf build dist $(VENV) $(VENV5)
+	rm -rf build dist $(VENV) $(VENV5) $(VENV_OPENVINO)

@@ -1,0 +1,72 @@
+"""A second real provider, OpenVINO, in an environment of its own: the decisions of the CPU, and who took the nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import smartbert_runtime
+from smartbert_runtime import SmartBert
+from tests.conftest import SENTENCES
+
+OPENVINO = "OpenVINOExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+pytestmark = pytest.mark.skipif(
+    "OPENVINO_PYTHON" not in os.environ, reason="needs an environment with onnxruntime-openvino: make test-openvino"
+)
+
+PROGRAM = """
+import json, sys
+from smartbert_runtime import SmartBert
+folder, texts, providers = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+model = SmartBert.load(folder, providers=providers, threads=1)
+answers = model.classify(texts)
+print(json.dumps({
+    "decisions": [[list(a.layers_run), list(a.layers_skipped), a.exit_layer] for a in answers],
+    "scores": [a.score for a in answers],
+    "placements": model.sessions.placements(),
+}))
+"""
+
+
+def ask(folder: Path, *providers: str) -> dict[str, Any]:
+    """The package's answers from the other environment, where only the runtime is on the path."""
+    run = subprocess.run(
+        [os.environ["OPENVINO_PYTHON"], "-c", PROGRAM, str(folder), json.dumps(SENTENCES), json.dumps(providers)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(smartbert_runtime.__file__).parents[1])},
+        timeout=600,
+    )
+    assert run.returncode == 0, run.stderr
+    answer: dict[str, Any] = json.loads(run.stdout)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("providers", "taken"),
+    [
+        ([OPENVINO, CPU], {"embeddings", "gate", "layer", "exit"}),
+        ([f"layer={OPENVINO}"], {"layer"}),
+        ([CPU], set()),
+    ],
+)
+def test_the_decisions_are_those_of_the_cpu_and_the_nodes_are_where_they_were_wanted(
+    package_dir: Path, providers: list[str], taken: set[str]
+) -> None:
+    found = ask(package_dir, *providers)
+    expected = SmartBert.load(package_dir).classify(SENTENCES)
+    assert found["decisions"] == [[list(a.layers_run), list(a.layers_skipped), a.exit_layer] for a in expected]
+    assert found["scores"] == pytest.approx([answer.score for answer in expected], abs=1e-4)
+    assert found["placements"]
+    for part, nodes in found["placements"].items():
+        if part.split("_")[0] in taken:
+            assert nodes.get(OPENVINO, 0) > 0.9 * sum(nodes.values()), (part, nodes)
+        else:
+            assert list(nodes) == [CPU], (part, nodes)
