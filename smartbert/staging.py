@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -48,6 +49,12 @@ def staged_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         staging.chmod(0o755)  # mkdtemp makes it private
         check_target(target, overwrite=overwrite)  # once more: another program may have put something there
         _take_place(staging, target)
+    except OSError as err:
+        if err.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"no space is left on the disk of {target}", hint="free some, or name a folder on another disk"
+        ) from err
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
