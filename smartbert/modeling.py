@@ -43,9 +43,9 @@ class PoolingAttention(nn.Module):
     def forward(self, t_bsw: Tensor, mask_b11s: Tensor) -> Tensor:
         """(b,s,w), (b,1,1,s) -> (b,w): what the query finds by attention over all tokens."""
         size = t_bsw.shape[-1] // self.heads
-        # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding. And a slice, not an index:
-        # accelerators take Slice where they refuse a scalar Gather.
-        asker_b1w = mask_b11s[:, 0].softmax(dim=-1) @ t_bsw if self.asks_mean else t_bsw[:, 0:1]
+        # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding. And a squeeze and a slice, not
+        # indices: accelerators take those where they refuse a scalar Gather.
+        asker_b1w = mask_b11s.squeeze(1).softmax(dim=-1) @ t_bsw if self.asks_mean else t_bsw[:, 0:1]
         query_ba1z = self._split(self.query(asker_b1w), size)
         key_basz, value_basz = self._split(self.key(t_bsw), size), self._split(self.value(t_bsw), size)
         scores_ba1s = query_ba1z @ key_basz.transpose(-1, -2) / math.sqrt(size) + mask_b11s

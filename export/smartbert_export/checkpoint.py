@@ -55,7 +55,6 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
     if tokenizer.pad_token_id is None:
         raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")
-    weights = (folder / WEIGHTS_FILE).read_bytes() + (folder / CONFIG_FILE).read_bytes()
     names = model.config.id2label or {}
     return Checkpoint(
         model=model,
@@ -63,9 +62,19 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         tokenizer_json=tokenizer.backend_tokenizer.to_str(pretty=True).encode(),
         pad_id=int(tokenizer.pad_token_id),
         type_ids="token_type_ids" in tokenizer.model_input_names,
-        sha256=hashlib.sha256(weights).hexdigest(),
+        sha256=_digest(folder / WEIGHTS_FILE, folder / CONFIG_FILE),
         training=_read_report(folder / REPORT_FILE),
     )
+
+
+def _digest(*files: Path) -> str:
+    """sha256 of the files one after another, read piece by piece."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()
 
 
 def _read_report(file: Path) -> dict[str, Any]:

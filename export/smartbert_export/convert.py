@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
 from smartbert_runtime.errors import ExportError
+from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.manifest import TensorSpec
 
-OPSET = 18
+# The oldest and the newest ONNX operator set that graphs can be asked for; onnxruntime 1.20 knows all of these.
+OPSETS = (18, 19, 20, 21)
+OPSET = OPSETS[0]
+TWIN_ROWS = 1021
 _ONNX_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
 
 
@@ -38,12 +44,21 @@ class Template:
             if initializer.name in self.weights:
                 parameter, transposed = self.weights[initializer.name]
                 array = state[parameter].T if transposed else state[parameter]
-                initializer.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), initializer.name))
+                # Not by a tensor of its own: a table is most of the model, and would be there once more.
+                del initializer.dims[:]
+                initializer.dims.extend(array.shape)
+                initializer.raw_data = array.tobytes()
         return model
 
 
 def make_template(
-    module: nn.Module, example: Sequence[Tensor], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    module: nn.Module,
+    example: Sequence[Tensor],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    fixed: Sequence[int] | None = None,
+    opset: int = OPSET,
 ) -> Template:
     """Trace `module` once, so that any module of the same shape can lend its weights to the graph.
 
@@ -51,19 +66,20 @@ def make_template(
     different is traced in the module's place: nothing merges, and each weight is recognised by its values.
     """
     twin = _distinct_twin(module)
-    graph = trace(twin, example, inputs, outputs)
+    graph = trace(twin, example, inputs, outputs, fixed=fixed, opset=opset)
     known: dict[bytes, tuple[str, bool]] = {}
     for name, tensor in twin.state_dict().items():
         array = tensor.numpy()
         known[_key(array)] = name, False
         if array.ndim == 2:
-            known[_key(np.ascontiguousarray(array.T))] = name, True
+            known[_key(array.T)] = name, True
     weights: dict[str, tuple[str, bool]] = {}
     for initializer in graph.graph.initializer:
         found = known.get(_key(numpy_helper.to_array(initializer)))
         if found is not None:
             _rename(graph, initializer.name, found[0])
             weights[found[0]] = found
+            initializer.ClearField("raw_data")  # the twin's; a copy of the graph gets its module's own
     lost = sorted(set(twin.state_dict()) - set(weights))
     if lost:
         raise ExportError(
@@ -74,14 +90,25 @@ def make_template(
 
 
 def trace(
-    module: nn.Module, example: Sequence[Tensor], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    module: nn.Module,
+    example: Sequence[Tensor],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    fixed: Sequence[int] | None = None,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """One ONNX graph with dynamic batch and sequence, free of traces of this machine; its dimensions are checked."""
-    dimensions = {name: torch.export.Dim(name) for name in ("batch", "sequence")}
+    """One ONNX graph with dynamic batch and sequence, free of traces of this machine; its dimensions are checked.
+
+    fixed: batch and sequence in numbers; then no dimension is dynamic.
+    """
+    if fixed is not None:
+        inputs, outputs = (_with_numbers(specs, fixed) for specs in (inputs, outputs))
+    dimensions = {name: torch.export.Dim(name) for name in (BATCH, SEQUENCE)}
     dynamic = tuple(
         {axis: dimensions[dim] for axis, dim in enumerate(spec.dims) if dim in dimensions} for spec in inputs
     )
-    with warnings.catch_warnings(), _quiet("torch.onnx"):
+    with warnings.catch_warnings(), quiet_logger("torch.onnx"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module.eval(),
@@ -90,18 +117,34 @@ def trace(
             dynamic_shapes=dynamic,
             input_names=[spec.name for spec in inputs],
             output_names=[spec.name for spec in outputs],
-            opset_version=OPSET,
+            opset_version=opset,
+            optimize=fixed is None,
             verbose=False,
         )
     assert program is not None  # only None when a file to write to is given
+    if fixed is not None:
+        # With a fixed length, rows of a small position table would be folded into a constant: weights must stay whole.
+        optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Gather" else None)
     graph = program.model_proto
     _strip(graph)
     _check_interface(graph, inputs, outputs)
     return graph
 
 
+def _with_numbers(specs: Sequence[TensorSpec], fixed: Sequence[int]) -> tuple[TensorSpec, ...]:
+    numbers = dict(zip((BATCH, SEQUENCE), map(str, fixed), strict=True))
+    return tuple(replace(spec, dims=tuple(numbers.get(dim, dim) for dim in spec.dims)) for spec in specs)
+
+
 def _distinct_twin(module: nn.Module) -> nn.Module:
-    twin = copy.deepcopy(module)
+    """Another module of the same kind. Large embedding tables are cut: the graph does not depend on their rows."""
+    tables = {id(table): table for table in module.modules() if isinstance(table, nn.Embedding)}
+    cut = {
+        id(table.weight): nn.Parameter(torch.empty(TWIN_ROWS, table.embedding_dim))
+        for table in tables.values()
+        if table.num_embeddings > TWIN_ROWS
+    }
+    twin = copy.deepcopy(module, cut)  # the copy has these in place of the weights with those ids
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -110,7 +153,8 @@ def _distinct_twin(module: nn.Module) -> nn.Module:
 
 
 def _key(array: NDArray[np.generic]) -> bytes:
-    return repr((array.shape, str(array.dtype))).encode() + array.tobytes()
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return repr((array.shape, str(array.dtype))).encode() + hashlib.sha256(content.data).digest()
 
 
 def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
@@ -146,8 +190,8 @@ def _check_interface(model: onnx.ModelProto, inputs: Sequence[TensorSpec], outpu
                 )
 
 
-class _quiet:
-    """The tracer's remarks on optional libraries that are not installed, silenced."""
+class quiet_logger:
+    """A library's remarks on its progress and on what is not installed, silenced but for errors."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)

@@ -77,6 +77,28 @@ def small_probes(model: SmartBertForSequenceClassification, tokens: Tokens) -> l
     return [_shortened(tokens.rows(fitting[:1]), room), _shortened(tokens.rows(batch), room)]
 
 
+def recombined(texts: Sequence[str], pairs: Sequence[str] | None, count: int) -> tuple[list[str], list[str] | None]:
+    """At least `count` texts where there are enough to make them of: the first words of one, the last of another.
+
+    The texts themselves come first. Of pairs, first and second texts are put together anew.
+    """
+    made: dict[tuple[str, str], None] = {}
+    for step in range(len(texts)):
+        if len(made) >= count:
+            break
+        for row, text in enumerate(texts):
+            other = (row + step) % len(texts)
+            if pairs is not None:
+                made[text, pairs[other]] = None
+                continue
+            words, ending = text.split(), texts[other].split()
+            made[" ".join(words[: (len(words) + 1) // 2] + ending[(len(ending) + 1) // 2 :]) if step else text, ""] = (
+                None
+            )
+    firsts, seconds = [first for first, _ in made], [second for _, second in made]
+    return firsts, None if pairs is None else seconds
+
+
 def _shortened(tokens: Tokens, length: int) -> Tokens:
     return Tokens(
         input_ids_bs=tokens.input_ids_bs[:, :length],

@@ -2,57 +2,69 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from smartbert.checkpoint import GOLDEN_TEXTS_FILE
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.staging import check_target, staged_folder
+from smartbert_export.accuracy import TEXTS, QuantizationReport
 from smartbert_export.checkpoint import Checkpoint, open_checkpoint
-from smartbert_export.convert import OPSET, Template, make_template
-from smartbert_export.golden import clear_calls, record, record_probe, small_probes, wide_probes
-from smartbert_export.parts import SIGNATURES, example_inputs, part_module, part_names, signature
+from smartbert_export.golden import clear_calls, recombined, record, record_probe, small_probes, wide_probes
+from smartbert_export.graphs import GraphOptions, Graphs, write_graphs
+from smartbert_export.parts import signature
+from smartbert_export.quantize import FP32
 from smartbert_export.summary import summary_text
-from smartbert_runtime.errors import ExportError, InputError
+from smartbert_export.weights import write_file
+from smartbert_runtime.errors import ConfigError, ExportError, InputError
 from smartbert_runtime.golden import Golden, pack
 from smartbert_runtime.manifest import (
     DIGEST_FILE,
     MANIFEST_FILE,
     POLICY_FILE,
     SCHEMA_VERSION,
-    Component,
-    FileEntry,
     GoldenFiles,
     Manifest,
     ModelFacts,
     Provenance,
     TokenizerFiles,
-    Variant,
     open_package,
 )
 from smartbert_runtime.policy import POLICY_SCHEMA_VERSION, Policy, PolicyFile
 from smartbert_runtime.records import Columns, read_examples
 from smartbert_runtime.schema import encode
 from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings
+from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings, Tokens
 from smartbert_runtime.verify import VerifyReport, require_parity, verify
 
 GOLDEN_BYTES = 5_000_000
 
-VARIANT = Variant(name="separate-fp32", layout="separate", precision="fp32")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only."""
+    """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
+    check_file: texts that decide what may be quantised (500 or more); None makes them of the golden texts.
+    """
+
+    graphs: GraphOptions = field(default_factory=GraphOptions)
     golden_file: Path | None = None
     golden_texts: bool = True
+    check_file: Path | None = None
     overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was exported: parity of every variant, and what quantising did."""
+
+    parity: tuple[VerifyReport, ...]
+    quantization: Mapping[str, QuantizationReport]
 
 
 def export_package(
@@ -61,41 +73,83 @@ def export_package(
     options: ExportOptions | None = None,
     *,
     say: Callable[[str], None] = lambda s: None,
-) -> VerifyReport:
-    """Export `checkpoint` to the package folder `output`, whole or not at all; returns the parity report.
+) -> ExportReport:
+    """Export `checkpoint` to the package folder `output`, whole or not at all.
 
-    Raises ExportError for a checkpoint that cannot be cut, ParityError (nothing is written) when a part or a decision
-    differs from PyTorch's.
+    Raises ConfigError for a fixed shape longer than the model, ExportError for a checkpoint that cannot be cut,
+    ParityError (nothing is written) when a part or a decision differs from PyTorch's.
     """
     options = options or ExportOptions()
     if checkpoint.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
     check_target(output, overwrite=options.overwrite)
     source = open_checkpoint(checkpoint)
+    max_length = _max_length(source, options.graphs)
     texts, pairs = _golden_texts(checkpoint, options.golden_file)
     with staged_folder(output, overwrite=options.overwrite) as staging:
         config = source.model.config
         policy = Policy(skip_threshold=config.skip_threshold, exit_threshold=config.exit_threshold)
-        components = _write_parts(source.model, staging, say)
-        tokenizer_files, tokenizer = _write_tokenizer(source, staging)
+        tokenizer_files, tokenizer = _write_tokenizer(source, staging, max_length)
+        check_tokens = _check_tokens(options, tokenizer, texts, pairs, say)
         say("recording golden samples")
         golden_files, golden = _write_golden(source.model, tokenizer, texts, pairs, policy, options, staging, say)
-        manifest = _manifest(source, components, tokenizer_files, golden_files, options)
+        # From 1 token to the longest input: what the export is checked with, too large to ship.
+        wide = tuple(record_probe(source.model, probe) for probe in wide_probes(golden.tokens, max_length))
+        graphs = write_graphs(source.model, staging, options.graphs, policy, check_tokens, say)
+        manifest = _manifest(source, graphs, tokenizer_files, golden_files, options, max_length)
         _write_manifest(manifest, staging)
         presets = {"default": policy, "full-depth": policy.without_shortcuts()}
-        policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants={VARIANT.name: presets}).sealed()
+        variants = {variant.name: presets for variant in manifest.variants}
+        policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants=variants).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
-        report = _check(source.model, golden, policy, staging, say)
-        (staging / "SUMMARY.md").write_text(summary_text(manifest, policy, report, source.training), encoding="utf-8")
+        report = ExportReport(
+            parity=_check(replace(golden, probes=wide), policy, staging, say), quantization=graphs.quantization
+        )
+        summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training)
+        (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
+
+
+def _max_length(source: Checkpoint, options: GraphOptions) -> int:
+    longest = source.model.config.max_input_length
+    if options.fixed_shape is None:
+        return longest
+    length = options.fixed_shape[1]
+    if length > longest:
+        raise ConfigError(
+            f"a fixed shape of {length} tokens is longer than the model's {longest}",
+            hint=f"give --fixed-shape {options.fixed_shape[0]},{longest} or shorter",
+        )
+    return length
+
+
+def _check_tokens(
+    options: ExportOptions,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    say: Callable[[str], None],
+) -> Tokens | None:
+    """The texts that decide what may be quantised; None when nothing is to be."""
+    if options.graphs.precisions == (FP32,):
+        return None
+    if options.check_file is not None:
+        examples = read_examples(options.check_file, Columns())
+        if len(examples) < TEXTS:
+            say(f"note: {len(examples)} texts decide what may be quantised; {TEXTS} or more would be surer")
+        return tokenizer.encode(examples.texts, examples.pairs)
+    made, made_pairs = recombined(texts, pairs, TEXTS)
+    say(f"{len(made)} texts made of {len(texts)} golden ones decide what may be quantised (see --check-file)")
+    return tokenizer.encode(made, made_pairs)
 
 
 def _manifest(
     source: Checkpoint,
-    components: tuple[Component, ...],
+    graphs: Graphs,
     tokenizer_files: TokenizerFiles,
     golden_files: GoldenFiles,
     options: ExportOptions,
+    max_length: int,
 ) -> Manifest:
     config = source.model.config
     packages = {name: importlib.metadata.version(name) for name in ("smartbert", "torch", "transformers", "onnx")}
@@ -105,56 +159,42 @@ def _manifest(
             family=str(config.backbone_config["model_type"]),
             layers=config.layers,
             hidden_size=config.hidden_size,
-            max_length=config.max_input_length,
+            max_length=max_length,
+            fixed_shape=options.graphs.fixed_shape,
         ),
         labels=source.labels,
         input=signature(config, "embeddings")[0],
         output=signature(config, "exit")[1],
-        variants=(VARIANT,),
-        components=components,
+        variants=options.graphs.variants(),
+        components=graphs.components,
         tokenizer=tokenizer_files,
         golden=golden_files,
         provenance=Provenance(
             checkpoint_sha256=source.sha256,
-            opset=OPSET,
-            options={"layout": ["separate"], "precision": ["fp32"], "golden_texts": options.golden_texts},
+            opset=options.graphs.opset,
+            options={
+                "layout": list(options.graphs.layouts),
+                "precision": list(options.graphs.precisions),
+                "target": options.graphs.target,
+                "ort_format": options.graphs.ort_format,
+                "golden_texts": options.golden_texts,
+            },
             packages=packages,
         ),
+        operators=graphs.operators,
     )
 
 
-def _write_parts(
-    model: SmartBertForSequenceClassification, staging: Path, say: Callable[[str], None]
-) -> tuple[Component, ...]:
-    config = model.config
-    (staging / "graphs").mkdir()
-    templates: dict[str, Template] = {}
-    components = []
-    for name, role, index in part_names(config):
-        inputs, outputs = signature(config, role)
-        module = part_module(model, role, index)
-        if role not in templates:
-            say(f"tracing {role} ({len(templates) + 1} of {len(SIGNATURES)} kinds)")
-            templates[role] = make_template(module, example_inputs(config, role), inputs, outputs)
-        say(f"writing {name}")
-        content = templates[role].filled(module).SerializeToString(deterministic=True)
-        entry = _write(staging, f"graphs/{name}.onnx", content)
-        components.append(
-            Component(name=name, role=role, index=index, inputs=inputs, outputs=outputs, files={VARIANT.name: entry})
-        )
-    return tuple(components)
-
-
-def _write_tokenizer(source: Checkpoint, staging: Path) -> tuple[TokenizerFiles, Tokenizer]:
+def _write_tokenizer(source: Checkpoint, staging: Path, max_length: int) -> tuple[TokenizerFiles, Tokenizer]:
     settings = TokenizerSettings(
-        max_length=source.model.config.max_input_length,
+        max_length=max_length,
         pad_id=source.pad_id,
         type_ids=source.type_ids,
     )
     (staging / "tokenizer").mkdir()
     files = TokenizerFiles(
-        tokenizer=_write(staging, "tokenizer/tokenizer.json", source.tokenizer_json),
-        settings=_write(staging, "tokenizer/settings.json", encode(settings).encode()),
+        tokenizer=write_file(staging, "tokenizer/tokenizer.json", source.tokenizer_json),
+        settings=write_file(staging, "tokenizer/settings.json", encode(settings).encode()),
     )
     return files, Tokenizer(source.tokenizer_json, settings)
 
@@ -201,31 +241,32 @@ def _write_golden(
     ]
     text_entry = None
     if options.golden_texts:
-        text_entry = _write(staging, "golden/texts.jsonl", ("\n".join(lines) + "\n").encode())
-    expected = _write(staging, "golden/expected.npz", pack(golden))
+        text_entry = write_file(staging, "golden/texts.jsonl", ("\n".join(lines) + "\n").encode())
+    expected = write_file(staging, "golden/expected.npz", pack(golden))
     if expected.bytes + (text_entry.bytes if text_entry else 0) > GOLDEN_BYTES:
         raise ExportError(f"{len(clear)} golden texts take more than 5 MB", hint="give fewer with --golden-file")
     return GoldenFiles(expected=expected, policy=policy, texts=text_entry), golden
 
 
-def _check(
-    model: SmartBertForSequenceClassification,
-    golden: Golden,
-    policy: Policy,
-    staging: Path,
-    say: Callable[[str], None],
-) -> VerifyReport:
-    """Parity of the staged folder with PyTorch, from 1 token to the longest input; ParityError ends the export."""
-    probes = tuple(record_probe(model, probe) for probe in wide_probes(golden.tokens, model.config.max_input_length))
-    return require_parity(
-        verify(
-            Sessions(open_package(staging), VARIANT),
-            replace(golden, probes=probes),
-            policy,
-            oracle="PyTorch",
-            on_part=lambda name: say(f"checking {name}"),
+def _check(golden: Golden, policy: Policy, staging: Path, say: Callable[[str], None]) -> tuple[VerifyReport, ...]:
+    """Parity of every staged variant with PyTorch; ParityError ends the export."""
+    package = open_package(staging)
+    return tuple(
+        require_parity(
+            verify(
+                Sessions(package, variant, arena=False),
+                golden,
+                policy,
+                oracle="PyTorch",
+                on_part=functools.partial(_say_checking, say, variant.name),
+            )
         )
+        for variant in package.manifest.variants
     )
+
+
+def _say_checking(say: Callable[[str], None], variant: str, part: str) -> None:
+    say(f"checking {part} ({variant})")
 
 
 def _write_manifest(manifest: Manifest, staging: Path) -> None:
@@ -233,8 +274,3 @@ def _write_manifest(manifest: Manifest, staging: Path) -> None:
     (staging / MANIFEST_FILE).write_bytes(text)
     digest = hashlib.sha256(text).hexdigest()
     (staging / DIGEST_FILE).write_text(f"{digest}  {MANIFEST_FILE}\n", encoding="ascii")
-
-
-def _write(staging: Path, file: str, content: bytes) -> FileEntry:
-    (staging / file).write_bytes(content)
-    return FileEntry(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from smartbert.configuration import SmartBertConfig
-from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+from smartbert_export.heads import StagePart
+from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.manifest import TensorSpec
-
-BATCH, SEQUENCE = "batch", "sequence"
 
 # role -> (inputs, outputs); a dimension in capitals is filled in from the model's config.
 _IDS = tuple(
@@ -30,18 +31,35 @@ SIGNATURES: dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
     "gate": ((_HIDDEN, _MASK), (_SKIP_LOGIT,)),
     "layer": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
     "exit": ((_HIDDEN, _MASK), (_LOGITS,)),
+    "stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS, _SKIP_LOGIT)),
+    # No gate follows the last layer.
+    "last stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
 }
+LAYOUTS = ("separate", "fused", "single")
 
 
-def part_names(config: SmartBertConfig) -> Iterator[tuple[str, str, int]]:
-    """(name, role, index) of every part, in the order in which a text meets them."""
-    yield "embeddings", "embeddings", 0
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One part of the model. kind: which graph it is a copy of; the role, but for the last stage."""
+
+    name: str
+    role: str
+    kind: str
+    index: int
+
+
+def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
+    """The parts of a layout, in the order in which a text meets them; those of `single` are put into one graph."""
+    yield Part(name="embeddings", role="embeddings", kind="embeddings", index=0)
     for index in range(1, config.layers + 1):
-        for role in ("gate", "layer", "exit"):
-            yield f"{role}_{index:02d}", role, index
+        last = index == config.layers
+        roles = ["gate", "layer", "exit"] if layout == "separate" else ["gate", "stage", *(["exit"] if last else [])]
+        for role in roles:
+            kind = "last stage" if role == "stage" and last else role
+            yield Part(name=f"{role}_{index:02d}", role=role, kind=kind, index=index)
 
 
-def signature(config: SmartBertConfig, role: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def signature(config: SmartBertConfig, kind: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Inputs and outputs of a part, numbers in place of HIDDEN and CLASSES."""
     sizes = {"HIDDEN": str(config.hidden_size), "CLASSES": str(config.num_labels)}
 
@@ -51,7 +69,7 @@ def signature(config: SmartBertConfig, role: str) -> tuple[tuple[TensorSpec, ...
             for spec in specs
         )
 
-    inputs, outputs = SIGNATURES[role]
+    inputs, outputs = SIGNATURES[kind]
     return filled(inputs), filled(outputs)
 
 
@@ -59,17 +77,24 @@ def part_module(model: SmartBertForSequenceClassification, role: str, index: int
     """The module of one part; its state_dict holds that part's weights and nothing else."""
     if role == "embeddings":
         return EmbeddingsPart(model)
+    layer = model.backbone.encoder.layer[index - 1]
     if role == "layer":
-        return LayerPart(model.backbone.encoder.layer[index - 1])
+        return LayerPart(layer)
+    if role == "stage":
+        gate = cast(SkipGate, model.gates[index]) if index < len(model.gates) else None
+        return StagePart(layer, cast(ExitHead, model.exits[index - 1]), gate)
     return (model.gates if role == "gate" else model.exits)[index - 1]
 
 
-def example_inputs(config: SmartBertConfig, role: str) -> tuple[Tensor, ...]:
+def example_inputs(
+    config: SmartBertConfig, role: str, fixed_shape: tuple[int, int] | None = None
+) -> tuple[Tensor, ...]:
     """Inputs to trace with. Batch and sequence differ and exceed 1, or the tracer would take them for constants.
 
-    No tensor is used twice: the tracer would merge the inputs.
+    No tensor is used twice: the tracer would merge the inputs. fixed_shape: batch and sequence that are meant to be
+    constants.
     """
-    batch, sequence = 2, 3
+    batch, sequence = fixed_shape or (2, 3)
     if role == "embeddings":
         return tuple(torch.full((batch, sequence), value) for value in (0, 1, 0))
     return torch.zeros(batch, sequence, config.hidden_size), torch.zeros(batch, 1, 1, sequence)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from smartbert_export.accuracy import ALONE, TOGETHER, QuantizationReport, Refusal
 from smartbert_runtime.manifest import Manifest
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
 
 
-def summary_text(manifest: Manifest, policy: Policy, report: VerifyReport, training: Mapping[str, Any]) -> str:
+def summary_text(
+    manifest: Manifest,
+    policy: Policy,
+    reports: Sequence[VerifyReport],
+    quantization: Mapping[str, QuantizationReport],
+    training: Mapping[str, Any],
+) -> str:
     """Markdown, without times or paths, so that two exports are byte-equal."""
     return "\n".join(
         [
@@ -27,11 +34,36 @@ def summary_text(manifest: Manifest, policy: Policy, report: VerifyReport, train
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
             "",
             *_training(training),
-            *_parity(report),
-            *_parts(manifest, report),
+            *_parity(reports),
+            *_quantization(quantization),
+            *_parts(manifest, reports),
+            *_coverage(manifest),
             "",
         ]
     )
+
+
+def export_lines(reports: Sequence[VerifyReport], quantization: Mapping[str, QuantizationReport]) -> list[str]:
+    """What smartbert-export prints: parity of every variant, and which parts were not quantised."""
+    lines = []
+    for report in reports:
+        agreed = min((check.decisions.label_agreement for check in report.texts), default=1.0)
+        worst = max(report.parts, key=lambda check: check.difference.max_abs, default=None)
+        part = "" if worst is None else f"worst part {worst.part} {worst.difference.max_abs:.1e} from PyTorch, "
+        lines.append(f"parity   {report.variant}: {part}{agreed:.2%} of the golden labels equal")
+    for name, found in quantization.items():
+        parts = len(found.alone)
+        lines.append(
+            f"{found.precision:<8} {name}: {parts - len(found.refused)} of {parts} parts quantised; on {found.texts} "
+            f"texts {found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in "
+            "fp32"
+        )
+        lines += [f"         {refusal.part} stays fp32: {_why(refusal)}" for refusal in found.refused]
+    return lines
+
+
+def _why(refusal: Refusal) -> str:
+    return f"{refusal.why}, alone it keeps {refusal.agreement.labels:.2%} of the labels"
 
 
 def _training(training: Mapping[str, Any]) -> list[str]:
@@ -57,37 +89,93 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _parity(report: VerifyReport) -> list[str]:
+def _parity(reports: Sequence[VerifyReport]) -> list[str]:
     lines = [
         "## Parity with PyTorch",
         "",
-        "| run as | texts | other decisions | labels equal | max logit difference |",
+        "fp32 makes the same decisions, up to calls within 1e-4 of their threshold; quantised weights turn some near "
+        "calls, and their labels have to agree.",
+        "",
+        "| variant | run as | texts | other decisions | exits equal | labels equal | logit difference |",
+        "|---|---|---|---|---|---|---|",
     ]
-    lines.append("|---|---|---|---|---|")
-    for check in report.texts:
-        found = check.decisions
+    for report in reports:
+        for check in report.texts:
+            found = check.decisions
+            # Not the last digits: they are another machine's.
+            logits = f"under {found.logits.tolerance:.0e}" if found.exact else f"at most {found.logits.max_abs:.1g}"
+            lines.append(
+                f"| {report.variant} | {check.how} | {found.texts} | {len(found.different)} "
+                f"| {found.exit_agreement:.2%} | {found.label_agreement:.2%} | {logits} |"
+            )
+    return [*lines, ""]
+
+
+def _quantization(quantization: Mapping[str, QuantizationReport]) -> list[str]:
+    if not quantization:
+        return []
+    lines = [
+        "## Quantised parts",
+        "",
+        f"A part is quantised when at least {ALONE:.0%} of the labels stay as in fp32 with it alone quantised, and "
+        f"{TOGETHER:.0%} with all together.",
+        "",
+        "| parts | texts | quantised | labels as in fp32 | exits as in fp32 | stays fp32 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in quantization.items():
+        kept = "; ".join(f"{refusal.part} ({_why(refusal)})" for refusal in found.refused) or "none"
         lines.append(
-            f"| {check.how} | {found.texts} | {len(found.different)} | {found.label_agreement:.2%} "
-            f"| within {found.logits.tolerance:.0e} |"
+            f"| {name} | {found.texts} | {len(found.alone) - len(found.refused)} of {len(found.alone)} "
+            f"| {found.together.labels:.2%} | {found.together.exit_layers:.2%} | {kept} |"
         )
     return [*lines, ""]
 
 
-def _parts(manifest: Manifest, report: VerifyReport) -> list[str]:
-    tolerance = {check.part: check.difference.tolerance for check in report.parts}
+def _parts(manifest: Manifest, reports: Sequence[VerifyReport]) -> list[str]:
+    tolerance = {(r.variant, check.part): check.difference.tolerance for r in reports for check in r.parts}
     lines = [
         "## Parts",
         "",
-        "| part | inputs | outputs | size, kB | differs from PyTorch by |",
-        "|---|---|---|---|---|",
+        "| variant | part | inputs | outputs | size, kB | differs from PyTorch by |",
+        "|---|---|---|---|---|---|",
     ]
-    for component in manifest.components:
-        inputs, outputs = (
-            ", ".join(f"{spec.name} ({','.join(spec.dims)})" for spec in specs)
-            for specs in (component.inputs, component.outputs)
-        )
-        size = next(iter(component.files.values())).bytes / 1000.0
-        lines.append(
-            f"| {component.name} | {inputs} | {outputs} | {size:.0f} | under {tolerance[component.name]:.0e} |"
-        )
+    for variant in manifest.variants:
+        for component in manifest.in_variant(variant.name):
+            inputs, outputs = (
+                ", ".join(f"{spec.name} ({','.join(spec.dims)})" for spec in specs)
+                for specs in (component.inputs, component.outputs)
+            )
+            entry = component.files[variant.name]
+            borrowed = sum(weight.bytes for weight in entry.borrowed) / 1000.0
+            size = f"{entry.bytes / 1000.0:.0f}" + (f" (and {borrowed:.0f} of other files)" if borrowed else "")
+            allowed = tolerance.get((variant.name, component.name))
+            differs = "see above" if allowed is None else f"under {allowed:.0e}"
+            lines.append(f"| {variant.name} | {component.name} | {inputs} | {outputs} | {size} | {differs} |")
+    return [*lines, ""]
+
+
+def _coverage(manifest: Manifest) -> list[str]:
+    """Layer 1's parts stand for all of their kind."""
+    lines = [
+        "## What accelerators would take",
+        "",
+        "Nodes by onnxruntime's own usability checker, not seen on a device. "
+        + (
+            "" if manifest.model.fixed_shape else "Dynamic shapes are hardly taken: export with --fixed-shape for them."
+        ),
+        "",
+    ]
+    rows = []
+    providers: dict[str, None] = {}
+    for variant in manifest.variants:
+        for component in manifest.in_variant(variant.name):
+            if component.index <= 1 or (component.index == manifest.model.layers and component.role == "exit"):
+                found = component.coverage[variant.name]
+                providers |= dict.fromkeys(found)
+                rows.append((variant.name, component.name, found))
+    lines += [f"| variant | part | {' | '.join(providers)} |", "|---|---|" + "---|" * len(providers)]
+    for variant_name, part, found in rows:
+        taken = " | ".join("{} of {}".format(*found[provider]) for provider in providers)
+        lines.append(f"| {variant_name} | {part} | {taken} |")
     return lines

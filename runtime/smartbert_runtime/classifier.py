@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from smartbert_runtime.engine import Outcome, run_batch
+from smartbert_runtime.engine import Outcome
 from smartbert_runtime.errors import ConfigError, InputError
+from smartbert_runtime.layouts import check_runnable, run_layout
 from smartbert_runtime.manifest import Package, open_package
 from smartbert_runtime.policy import Policy, PolicyFile, softmax
 from smartbert_runtime.sessions import CPU, Sessions
@@ -94,7 +95,7 @@ class SmartBert:
         """Open a package folder; graphs are loaded when a text first needs them, or all at once with `preload`.
 
         layout, precision: which variant to run; None takes the package's first.
-        providers: onnxruntime execution providers, in order of preference.
+        providers: onnxruntime execution providers, in order of preference; "layer=NAME" for parts of one role.
         threads: cores each part may use; None takes those this process is allowed.
         Raises ManifestError or IntegrityError for a folder that is not whole, ProviderError for unknown providers.
         """
@@ -135,6 +136,7 @@ class SmartBert:
             raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="change --batch-size")
         check_texts(texts, text_pairs)
         policy = self.policy() if policy is None else policy
+        check_runnable(self.sessions, policy)
         # Texts of like length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(text_pairs[row] if text_pairs else ""))
         predictions: dict[int, Prediction] = {}
@@ -151,13 +153,7 @@ class SmartBert:
         started = time.perf_counter()
         tokens = self.tokenizer.encode(texts, pairs, truncate=truncate)
         encoded = time.perf_counter() - started
-        outcomes = run_batch(
-            self.sessions,
-            tokens,
-            policy,
-            layers=self.package.manifest.model.layers,
-            classes=len(self.labels),
-        )
+        outcomes = run_layout(self.sessions, tokens, policy)
         return [
             self._prediction(text, pairs[row] if pairs else None, outcome, encoded, tokens.truncated[row])
             for row, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))

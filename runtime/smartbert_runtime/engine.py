@@ -35,28 +35,40 @@ class Outcome:
     seconds: float
 
 
-def run_batch(parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, classes: int) -> list[Outcome]:
+def run_batch(
+    parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, classes: int, fused: bool = False
+) -> list[Outcome]:
     """Classify one batch; outcome i belongs to row i.
 
     Each row's answer is the one it would get alone: a layer is run on just the rows that want it, and padding is
     masked out of everything.
+    fused: `stage_i` runs layer i, its exit head and gate i+1 in one call; gates and the last exit head are asked by
+    themselves only about rows that skipped the layer before.
     """
     started = time.perf_counter()
     hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
     journal = _Journal(len(hidden_bsh), layers, classes, started)
     rows = np.arange(len(hidden_bsh))  # the batch's rows that are still on their way
     lengths = tokens.attention_mask_bs.sum(axis=1)
+    told_b = np.full(len(rows), np.nan)  # what the stage before said of the next gate; NaN: it has to be asked
 
     for layer in range(1, layers + 1):
         runs = np.ones(len(rows), dtype=bool)
         if not policy.no_skip:
-            (skip_logit_b,) = parts.run(f"gate_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})
+            skip_logit_b = _ask_gate(parts, layer, hidden_bsh, mask_b11s, told_b)
             runs = ~policy.skips(skip_logit_b)
             journal.skip_logit_bl[rows, layer - 1] = skip_logit_b
             journal.skipped_bl[rows[~runs], layer - 1] = True
+        told_b = np.full(len(rows), np.nan)
+        stage_logits_rc: NDArray[np.float32] | None = None
         if runs.any():
             journal.run_bl[rows[runs], layer - 1] = True
-            hidden_bsh = _run_layer(parts, layer, hidden_bsh, mask_b11s, runs)
+            name = f"stage_{layer:02d}" if fused else f"layer_{layer:02d}"
+            hidden_bsh, *told = _run_layer(parts, name, hidden_bsh, mask_b11s, runs)
+            if fused:
+                stage_logits_rc = told[0]
+            if fused and layer < layers:
+                told_b[runs] = told[1]
 
         last = layer == layers
         ends = np.full(len(rows), last)
@@ -65,7 +77,7 @@ def run_batch(parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, clas
         asked = ends if policy.no_exit else ends | runs
         if not asked.any():
             continue
-        (logits_bc,) = parts.run(f"exit_{layer:02d}", {"hidden": hidden_bsh[asked], "mask": mask_b11s[asked]})
+        logits_bc = _ask_exit(parts, layer, hidden_bsh, mask_b11s, asked, runs, stage_logits_rc)
         answers = ends[asked]
         if not (policy.no_exit or last):
             # At the last layer there is nothing left to decide.
@@ -78,7 +90,7 @@ def run_batch(parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, clas
         stays[np.flatnonzero(asked)[answers]] = False
         if not stays.any():
             break
-        rows = rows[stays]
+        rows, told_b = rows[stays], told_b[stays]
         longest = int(lengths[rows].max())  # padding that only the leavers needed goes with them
         hidden_bsh, mask_b11s = hidden_bsh[stays, :longest], mask_b11s[stays, ..., :longest]
     return journal.outcomes()
@@ -86,18 +98,56 @@ def run_batch(parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, clas
 
 def _run_layer(
     parts: Parts,
-    layer: int,
+    name: str,
     hidden_bsh: NDArray[np.float32],
     mask_b11s: NDArray[np.float32],
     runs: NDArray[np.bool_],
-) -> NDArray[np.float32]:
-    """The layer applied to the rows that run it; the other rows keep their state."""
-    name = f"layer_{layer:02d}"
+) -> list[NDArray[np.float32]]:
+    """The layer or stage applied to the rows that run it: everyone's state, and what else it said of those rows."""
     if runs.all():
-        return parts.run(name, {"hidden": hidden_bsh, "mask": mask_b11s})[0]
+        return parts.run(name, {"hidden": hidden_bsh, "mask": mask_b11s})
     mixed_bsh = hidden_bsh.copy()
-    (mixed_bsh[runs],) = parts.run(name, {"hidden": hidden_bsh[runs], "mask": mask_b11s[runs]})
-    return mixed_bsh
+    mixed_bsh[runs], *told = parts.run(name, {"hidden": hidden_bsh[runs], "mask": mask_b11s[runs]})
+    return [mixed_bsh, *told]
+
+
+def _ask_gate(
+    parts: Parts,
+    layer: int,
+    hidden_bsh: NDArray[np.float32],
+    mask_b11s: NDArray[np.float32],
+    told_b: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Everyone's skip logit, the gate asked only about rows of which no stage has told it."""
+    silent = np.isnan(told_b)
+    if not silent.any():
+        return told_b
+    if silent.all():
+        return parts.run(f"gate_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})[0].astype(np.float64)
+    skip_logit_b = told_b.copy()
+    (skip_logit_b[silent],) = parts.run(f"gate_{layer:02d}", {"hidden": hidden_bsh[silent], "mask": mask_b11s[silent]})
+    return skip_logit_b
+
+
+def _ask_exit(
+    parts: Parts,
+    layer: int,
+    hidden_bsh: NDArray[np.float32],
+    mask_b11s: NDArray[np.float32],
+    asked: NDArray[np.bool_],
+    runs: NDArray[np.bool_],
+    stage_logits_rc: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
+    """The logits of the rows in `asked`; `stage_logits_rc` are those that the stage told of the rows in `runs`."""
+    silent = asked & ~runs if stage_logits_rc is not None else asked
+    if stage_logits_rc is None or silent.any():
+        (logits_nc,) = parts.run(f"exit_{layer:02d}", {"hidden": hidden_bsh[silent], "mask": mask_b11s[silent]})
+        if stage_logits_rc is None:
+            return logits_nc
+        logits_bc = np.empty((len(asked), logits_nc.shape[1]), dtype=np.float32)
+        logits_bc[silent], logits_bc[runs] = logits_nc, stage_logits_rc
+        return logits_bc[asked]
+    return stage_logits_rc[asked[runs]]
 
 
 class _Journal:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -19,15 +20,36 @@ SCHEMA_VERSION = "1.0"
 MANIFEST_FILE = "manifest.json"
 DIGEST_FILE = "manifest.sha256"
 POLICY_FILE = "policy.json"
+# What a weight may be made of, by numpy's names.
+_ITEM_BYTES = {"float32": 4, "int8": 1, "uint8": 1, "int64": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Borrowed:
+    """A weight that a graph does not hold itself: `bytes` of another file of the package from `offset` on.
+
+    `name` is the initialiser's; dtype and dims are those of numpy.
+    """
+
+    name: str
+    file: str
+    offset: int
+    bytes: int
+    dtype: str
+    dims: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes."""
+    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes.
+
+    borrowed: a graph's weights that lie in other files, so that layouts share what is equal.
+    """
 
     file: str
     sha256: str
     bytes: int
+    borrowed: tuple[Borrowed, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +72,11 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One part: `role` is embeddings, layer, gate or exit; `index` its layer from 1 (0 for the embeddings)."""
+    """One part: `role` is embeddings, gate, layer, exit, stage (layer, its exit and the next gate) or model (all).
+
+    `index` is its layer from 1, 0 for the embeddings and the model; `files` has one for each variant that uses it.
+    coverage: variant -> provider -> [nodes it would take, nodes there are], by onnxruntime's own usability checker.
+    """
 
     name: str
     role: str
@@ -58,16 +84,21 @@ class Component:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: dict[str, FileEntry]
+    coverage: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What the runtime must know of the model: sizes, and the longest input in tokens."""
+    """What the runtime must know of the model: sizes, and the longest input in tokens.
+
+    fixed_shape: batch and sequence length that every graph was made for; None when both are dynamic.
+    """
 
     family: str
     layers: int
     hidden_size: int
     max_length: int
+    fixed_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +130,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The whole of manifest.json."""
+    """The whole of manifest.json. operators: what a reduced build of onnxruntime needs for these graphs."""
 
     schema_version: str
     model: ModelFacts
@@ -111,6 +142,7 @@ class Manifest:
     tokenizer: TokenizerFiles
     golden: GoldenFiles
     provenance: Provenance
+    operators: FileEntry | None = None
     extra: dict[str, object] = field(default_factory=dict)
 
     def component(self, name: str) -> Component:
@@ -139,8 +171,7 @@ class Manifest:
         """Every file that the manifest vouches for."""
         entries = [entry for component in self.components for entry in component.files.values()]
         entries += [self.tokenizer.tokenizer, self.tokenizer.settings, self.golden.expected]
-        if self.golden.texts is not None:
-            entries.append(self.golden.texts)
+        entries += [entry for entry in (self.golden.texts, self.operators) if entry is not None]
         return list({entry.file: entry for entry in entries}.values())
 
 
@@ -242,6 +273,18 @@ def _check_sense(manifest: Manifest) -> None:
                 raise ManifestError(
                     f"{component.name} has a file for the unlisted variant {name!r}", hint="export again"
                 )
+    vouched = {entry.file: entry.bytes for entry in manifest.files()}
+    for entry in manifest.files():
+        for weight in entry.borrowed:
+            inside = weight.offset >= 0 and weight.offset + weight.bytes <= vouched.get(weight.file, 0)
+            size = _ITEM_BYTES.get(weight.dtype, 0) * math.prod(weight.dims)
+            if not inside or min(weight.dims, default=1) < 1 or weight.bytes != size:
+                raise ManifestError(
+                    f"{entry.file} borrows {weight.name} from {weight.file!r}, where it is not", hint="export again"
+                )
+    shape = manifest.model.fixed_shape
+    if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[1] != manifest.model.max_length):
+        raise ManifestError(f"the fixed shape {list(shape)} is not batch and longest input", hint="export again")
     for entry in manifest.files():
         path = PurePosixPath(entry.file)
         if path.is_absolute() or ".." in path.parts or "\\" in entry.file or ":" in entry.file:

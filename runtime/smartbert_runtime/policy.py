@@ -55,7 +55,7 @@ def sigmoid(value: float) -> float:
     return 0.5 * (1.0 + math.tanh(0.5 * value))
 
 
-def should_skip(skip_logit_b: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+def should_skip(skip_logit_b: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
     """Rows whose gate says that the layer can be left out: sigmoid(skip_logit) >= threshold.
 
     Compared as logits, because a sigmoid saturates to exactly 1.0 in float32: [-3.0, 0.4] at 0.5 -> [False, True].
@@ -100,7 +100,7 @@ class Policy:
         if self.max_layers is not None and self.max_layers < 1:
             raise ConfigError(f"max_layers must be 1 or more, not {self.max_layers}", hint="change --max-layers")
 
-    def skips(self, skip_logit_b: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def skips(self, skip_logit_b: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Rows that leave the layer out."""
         return should_skip(skip_logit_b, self.skip_threshold)
 

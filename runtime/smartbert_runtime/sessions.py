@@ -13,9 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
-from smartbert_runtime.manifest import Package, Variant
+from smartbert_runtime.fixed_shape import run_fixed
+from smartbert_runtime.manifest import Component, FileEntry, Package, Variant
 
 CPU = "CPUExecutionProvider"
+ROLES = ("embeddings", "gate", "layer", "exit", "stage", "model")
 
 
 def available_threads() -> int:
@@ -26,7 +28,12 @@ def available_threads() -> int:
 
 
 class Sessions:
-    """The parts of one variant; a part's file is read, hashed and loaded at its first use."""
+    """The parts of one variant; a part's file is read, hashed and loaded at its first use.
+
+    providers: onnxruntime's names, in order of preference; `role=NAME` is for parts of that role only, such as
+    "layer=OpenVINOExecutionProvider".
+    arena: keep each part's working memory between runs, which is faster; without, a run takes and gives back its own.
+    """
 
     def __init__(
         self,
@@ -35,25 +42,48 @@ class Sessions:
         *,
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
+        arena: bool = True,
     ) -> None:
+        self._arena = arena
         self.package, self.variant = package, variant
-        self.providers = check_providers(providers)
+        self.role_providers = _by_role(providers)
+        self.providers = self.role_providers[""]
         self.threads = available_threads() if threads is None else threads
         if self.threads < 1:
             raise ConfigError(f"threads must be 1 or more, not {threads}", hint="change --threads")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
+        self._components = {component.name: component for component in package.manifest.components}
         self._lock = threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
         session = self._sessions.get(part) or self.open(part)
+        shape = self.package.manifest.model.fixed_shape
+        if shape is None:
+            return self._run(part, session, feeds)
+        component = self._components[part]
+        return run_fixed(
+            lambda padded: self._run(part, session, padded),
+            feeds,
+            inputs=component.inputs,
+            outputs=component.outputs,
+            shape=shape,
+        )
+
+    def _run(
+        self, part: str, session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[np.generic]]
+    ) -> list[NDArray[np.float32]]:
         try:
             outputs: list[NDArray[np.float32]] = session.run(None, feeds)
         except Exception as err:  # onnxruntime's own errors share no public base class
             raise ProviderError(
-                f"{part} failed on {', '.join(self.providers)}: {err}", hint=f"try --provider {CPU}"
+                f"{part} failed on {', '.join(self._for(self._components[part]))}: {err}", hint=f"try --provider {CPU}"
             ) from err
         return outputs
+
+    def _for(self, component: Component) -> tuple[str, ...]:
+        return self.role_providers.get(component.role, self.providers)
 
     def open(self, part: str) -> onnxruntime.InferenceSession:
         """The part's session, created now if it was not yet; safe to call from several threads."""
@@ -77,6 +107,7 @@ class Sessions:
         if entry is None:
             raise ManifestError(f"{part} has no file for the variant {self.variant.name}", hint="export again")
         content = self.package.read(entry)
+        providers = self._for(component)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -85,23 +116,25 @@ class Sessions:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = self._arena
+        self._borrow(part, entry, options)
         try:
             # Without this, onnxruntime answers a provider's failure by silently going on with the CPU.
             session = onnxruntime.InferenceSession(
-                content, sess_options=options, providers=list(self.providers), enable_fallback=0
+                content, sess_options=options, providers=list(providers), enable_fallback=0
             )
         except Exception as err:  # onnxruntime's own errors share no public base class
-            if self.providers == (CPU,):
+            if providers == (CPU,):
                 raise IntegrityError(f"onnxruntime cannot load {entry.file}: {err}", hint="export again") from err
             raise ProviderError(
-                f"{part} cannot be loaded on {', '.join(self.providers)}: {err}", hint=f"try --provider {CPU}"
+                f"{part} cannot be loaded on {', '.join(providers)}: {err}", hint=f"try --provider {CPU}"
             ) from err
         for specs, found in ((component.inputs, session.get_inputs()), (component.outputs, session.get_outputs())):
             if [spec.name for spec in specs] != [value.name for value in found]:
                 raise IntegrityError(
                     f"{entry.file} has other inputs or outputs than the manifest says", hint="export again"
                 )
-        missing = [name for name in self.providers if name not in session.get_providers()]
+        missing = [name for name in providers if name not in session.get_providers()]
         if missing:
             raise ProviderError(
                 f"{', '.join(missing)} could not be used for {part}; onnxruntime offered "
@@ -109,6 +142,37 @@ class Sessions:
                 hint="install what the provider needs, or name another with --provider",
             )
         return session
+
+    def _borrow(self, part: str, entry: FileEntry, options: onnxruntime.SessionOptions) -> None:
+        """Hand onnxruntime the weights that lie in other files, from bytes that were hashed like the graph's own."""
+        lenders = {weight.file for weight in entry.borrowed}
+        values: dict[str, onnxruntime.OrtValue] = {}
+        for lender in self.package.manifest.files():
+            if lender.file not in lenders:
+                continue
+            content = self.package.read(lender)
+            for weight in entry.borrowed:
+                if weight.file == lender.file:
+                    # Cut out of the file's bytes: a copy that lies aligned, and the file can go.
+                    cut = content[weight.offset : weight.offset + weight.bytes]
+                    array = np.frombuffer(cut, dtype=weight.dtype).reshape(weight.dims)
+                    values[weight.name] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
+        if values:
+            options.add_external_initializers(list(values), list(values.values()))
+            self._borrowed[part] = list(values.values())  # the session reads them where they are
+
+
+def _by_role(providers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Role -> its providers; "" for all other roles. `layer=NAME` names one for a role, CPU behind it."""
+    named: dict[str, list[str]] = {"": []}
+    for provider in providers:
+        role, _, name = provider.rpartition("=")
+        if role and role not in ROLES:
+            raise ProviderError(f"no part has the role {role!r}", hint="roles: " + ", ".join(ROLES))
+        named.setdefault(role, []).append(name)
+    if not named[""] and len(named) > 1:
+        named[""].append(CPU)
+    return {role: check_providers(names) for role, names in named.items()}
 
 
 def check_providers(providers: Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,7 @@ from transformers import BertForSequenceClassification
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.cli.export import main
-from smartbert_export.golden import small_probes
-from smartbert_runtime.tokenizer import Tokens
+from smartbert_export.graphs import Graphs, write_graphs
 from tests.cli.conftest import Call
 from tests.conftest import make_encoder_config
 from tests.helpers import assert_named_error
@@ -81,14 +81,14 @@ def test_a_golden_file_that_cannot_be_used_leaves_nothing_behind(
 def test_a_parity_failure_exits_with_3_and_leaves_nothing_behind(
     call: Call, checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model that PyTorch answers with is altered once its parts are traced and written."""
+    """The model is altered between PyTorch's answers and the writing of its parts."""
 
-    def alter_first(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
+    def alter_first(model: SmartBertForSequenceClassification, *arguments: Any) -> Graphs:
         with torch.no_grad():
             model.get_parameter("exits.2.classify.weight").mul_(1.01)
-        return small_probes(model, tokens)
+        return write_graphs(model, *arguments)
 
-    monkeypatch.setattr("smartbert_export.package.small_probes", alter_first)
+    monkeypatch.setattr("smartbert_export.package.write_graphs", alter_first)
     run = call(main, checkpoint_dir, tmp_path / "out")
     assert_named_error(run, "error: exit_03 differs from PyTorch", "hint: ", code=3)
     assert run.out == "" and names(tmp_path) == []

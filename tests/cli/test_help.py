@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import runpy
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ import smartbert_export.cli.bench
 import smartbert_export.cli.export
 import smartbert_export.cli.verify
 import smartbert_runtime.cli.infer
+import smartbert_runtime.cli.inspect
 from tests.cli.conftest import Call
 
 
@@ -27,9 +30,17 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "smartbert-export": smartbert_export.cli.export.main,
     "smartbert-verify": smartbert_export.cli.verify.main,
     "smartbert-infer": smartbert_runtime.cli.infer.main,
+    "smartbert-inspect": smartbert_runtime.cli.inspect.main,
     "smartbert-bench": smartbert_export.cli.bench.main,
     "python -m smartbert.demo": demo,
 }
+
+
+def test_every_console_script_is_in_the_list() -> None:
+    pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    scripts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["scripts"]
+    mains = {name: f"{main.__module__}:{main.__name__}" for name, main in COMMANDS.items() if main is not demo}
+    assert mains == scripts
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
@@ -50,10 +61,12 @@ OPTIONS = {
     "smartbert-train": "--model --output --train-file --dev-file --dataset --task --resume --seed --stage1-epochs "
     "--recipe --arm",
     "smartbert-evaluate": "--dev-file --exit-threshold --skip-threshold --batch-size --format --plot",
-    "smartbert-export": "--golden-file --no-golden-texts --overwrite",
-    "smartbert-verify": "--against --file --part --format",
+    "smartbert-export": "--golden-file --no-golden-texts --layout --precision --target --check-file --fixed-shape "
+    "--ort-format --overwrite",
+    "smartbert-verify": "--against --file --part --layout --precision --provider --threads --format",
     "smartbert-infer": "--text --text-pair --file --format --trace --preset --exit-threshold --skip-threshold "
     "--no-skip --no-exit --max-layers --batch-size --precision --layout --provider --threads --no-truncate",
+    "smartbert-inspect": "--ops --provider --format",
     "smartbert-bench": "--file --preset --repeats --label-column --format",
 }
 

@@ -13,8 +13,14 @@ from smartbert_export.cli.verify import main
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES, make_model
 from tests.helpers import assert_named_error, change_weight, swap_files
+from tests.runtime.packages import VARIANTS, export_layouts, read_manifest, scale_weight
 
 PARTS = ["embeddings", *[f"{role}_0{layer}" for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")]]
+
+
+@pytest.fixture(scope="module")
+def layouts_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    return export_layouts(tmp_path_factory.getbasetemp(), checkpoint_dir)
 
 
 def refuse(constant: str) -> None:
@@ -43,7 +49,7 @@ def test_a_good_package_passes_and_every_part_is_shown(call: Call, package_dir: 
 
 def test_json_is_one_document_with_every_comparison(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--format", "json")
-    report = document(run.out)
+    (report,) = document(run.out)["variants"]
     assert run.code == 0 and report["first_failure"] is None
     assert (report["variant"], report["oracle"]) == ("separate-fp32", "the recorded PyTorch answers")
     assert [check["part"] for check in report["parts"]] == PARTS
@@ -75,7 +81,7 @@ def test_two_layers_exchanged_exit_with_3_and_name_the_first(call: Call, package
     run = call(main, package_copy, "--format", format)
     assert_named_error(run, "error: layer_02 differs from the recorded PyTorch answers", "is allowed", code=3)
     if format == "json":
-        assert document(run.out)["first_failure"] == "layer_02"
+        assert document(run.out)["variants"][0]["first_failure"] == "layer_02"
     else:
         differ = [line.split()[0] for line in run.out.splitlines() if line.endswith("DIFFERS")]
         assert differ[:2] == ["layer_02", "layer_04"]
@@ -99,7 +105,7 @@ def test_a_report_stays_readable_when_every_text_is_decided_otherwise(
     run = call(main, package_copy, "--format", format)
     assert_named_error(run, "error: gate_01 differs", code=3)
     if format == "json":
-        report = document(run.out)
+        (report,) = document(run.out)["variants"]
         assert [len(check["decisions"]["different"]) for check in report["texts"]] == [24, 24]
     else:
         assert "24 texts, 24 with other decisions" in run.out and "text 1 decided otherwise" in run.out
@@ -120,7 +126,7 @@ def test_against_with_a_file_compares_its_texts(
     file.write_text("sentence\tlabel\n" + "".join(f"{t}\todd\n" for t in SENTENCES[3:10]), encoding="utf-8")
     run = call(main, package_dir, "--against", checkpoint_dir, "--file", file, "--format", "json")
     assert run.code == 0
-    assert [check["decisions"]["texts"] for check in document(run.out)["texts"]] == [7, 7]
+    assert [check["decisions"]["texts"] for check in document(run.out)["variants"][0]["texts"]] == [7, 7]
 
 
 def test_against_another_checkpoint_fails_by_name(
@@ -150,3 +156,109 @@ def test_against_a_folder_that_is_no_checkpoint_is_a_named_error(call: Call, pac
 def test_an_unknown_provider_lists_those_there_are(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--provider", "MoonProvider")
     assert_named_error(run, "no provider 'MoonProvider'", "CPUExecutionProvider")
+
+
+# Variants
+
+
+def checked(out: str) -> list[str]:
+    """The variants of a report printed as text."""
+    return [line.split()[0] for line in out.splitlines() if " against " in line]
+
+
+def test_every_variant_is_checked_unless_some_are_named(call: Call, layouts_dir: Path) -> None:
+    run = call(main, layouts_dir)
+    assert run.code == 0 and checked(run.out) == VARIANTS
+    assert run.out.count("parity: good") == len(VARIANTS) and "DIFFERS" not in run.out
+    reports = document(call(main, layouts_dir, "--format", "json").out)["variants"]
+    assert [report["variant"] for report in reports] == VARIANTS
+    assert [len(report["parts"]) for report in reports] == [13, 13, 10, 10, 0, 0]
+    assert [len(report["texts"]) for report in reports] == [2, 2, 2, 2, 1, 1]
+    assert {report["first_failure"] for report in reports} == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "variants"),
+    [
+        (["--layout", "fused"], ["fused-fp32", "fused-int8"]),
+        (["--layout", "single"], ["single-fp32", "single-int8"]),
+        (["--precision", "int8"], ["separate-int8", "fused-int8", "single-int8"]),
+        (["--layout", "separate", "--precision", "fp32"], ["separate-fp32"]),
+        (["--part", "stage_02"], ["fused-fp32", "fused-int8"]),
+        (["--part", "gate_02"], ["separate-fp32", "separate-int8", "fused-fp32", "fused-int8"]),
+        (["--part", "layer_03", "--precision", "int8"], ["separate-int8"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_layout_precision_and_part_choose_variants(
+    call: Call, layouts_dir: Path, options: list[str], variants: list[str]
+) -> None:
+    run = call(main, layouts_dir, *options)
+    assert run.code == 0 and checked(run.out) == variants
+    assert run.out.splitlines()[-1] == "parity: good"
+    if "--part" in options:
+        assert run.err.splitlines() == [options[1]] * len(variants)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--layout", "double"], ["layout double and precision any", "it holds: " + ", ".join(VARIANTS)]),
+        (["--precision", "int4"], ["layout any and precision int4", "it holds: " + ", ".join(VARIANTS)]),
+        (["--part", "stage_02", "--layout", "separate"], ["stage_02 is in none of the variants separate-fp32, "]),
+        (["--part", "stage_09"], ["no part 'stage_09'", "stage_04"]),
+    ],
+    ids=lambda value: " ".join(value[:4]),
+)
+def test_a_variant_that_is_not_there_is_a_named_error(
+    call: Call, layouts_dir: Path, options: list[str], words: list[str]
+) -> None:
+    assert_named_error(call(main, layouts_dir, *options), *words)
+
+
+def test_a_layout_that_was_not_exported_lists_those_that_were(call: Call, package_dir: Path) -> None:
+    for option, value in (("--layout", "fused"), ("--precision", "int8")):
+        assert_named_error(call(main, package_dir, option, value), value, "it holds: separate-fp32")
+
+
+def test_two_quantised_layers_exchanged_exit_with_3_and_name_the_first(
+    call: Call, layouts_dir: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
+    layers = [
+        (component["name"], component["files"]["separate-int8"]["file"])
+        for component in read_manifest(folder)["components"]
+        if component["role"] == "layer" and ".int8." in component["files"]["separate-int8"]["file"]
+    ]
+    (first, one), *_, (_, other) = layers
+    swap_files(folder, one, other)
+    run = call(main, folder, "--layout", "separate")
+    assert_named_error(run, f"error: {first} differs from the recorded PyTorch answers", code=3)
+    assert checked(run.out) == ["separate-fp32", "separate-int8"]
+    assert [line for line in run.out.splitlines() if line.startswith("parity")] == [
+        "parity: good",
+        f"parity: {first} differs",
+    ]
+    assert call(main, folder, "--precision", "fp32").code == 0
+
+
+def test_damage_to_one_layout_exits_with_3_and_names_its_own_part(
+    call: Call, layouts_dir: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
+    scale_weight(folder, "stage_02", "exit.take.weight", 1.01)
+    assert_named_error(call(main, folder, "--precision", "fp32"), "error: stage_02 differs from the recorded", code=3)
+    assert_named_error(call(main, folder, "--part", "stage_02"), "error: stage_02 differs", code=3)
+    assert call(main, folder, "--layout", "separate").code == 0
+    scale_weight(folder, "model", "stage_02/classify.weight", -1.0)
+    run = call(main, folder, "--layout", "single", "--precision", "fp32")
+    assert_named_error(run, "error: model.onnx, text by text: answers differ", code=3)
+
+
+def test_every_variant_is_compared_with_pytorch_when_asked(call: Call, layouts_dir: Path, checkpoint_dir: Path) -> None:
+    run = call(main, layouts_dir, "--against", checkpoint_dir)
+    assert run.code == 0
+    assert [line for line in run.out.splitlines() if " against " in line] == [
+        f"{variant} against PyTorch" for variant in VARIANTS
+    ]
+    assert run.err.count("asking PyTorch for 24 texts") == 1

@@ -18,7 +18,7 @@ import pytest
 from smartbert_runtime import SmartBert
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = ("smartbert-train", "smartbert-export", "smartbert-verify", "smartbert-infer", "smartbert-bench")
+COMMANDS = tuple(f"smartbert-{name}" for name in ("train", "export", "verify", "infer", "inspect", "bench"))
 NOT_THERE = ("torch", "transformers", "onnx", "datasets", "accelerate", "safetensors")
 # Neither the tests' settings nor the repository may reach into the clean environment.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}

@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from smartbert_export.convert import Template, make_template
+from smartbert_export.convert import OPSETS, TWIN_ROWS, Template, make_template
 from smartbert_runtime.errors import ExportError
 from smartbert_runtime.manifest import TensorSpec
 
@@ -40,6 +40,19 @@ class WithUnusedWeight(TwoLinears):
         self.forgotten = nn.Parameter(torch.ones(4))
 
 
+class Table(nn.Module):
+    """A table as large as a vocabulary, and a smaller one that is read at fixed places."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        torch.manual_seed(rows)
+        self.words, self.places = nn.Embedding(rows, 4), nn.Embedding(1000, 4)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        words, places = self.words(ids), self.places(torch.arange(ids.shape[1]))
+        return torch.add(words, places)
+
+
 @pytest.fixture(scope="module")
 def template() -> Template:
     return make_template(TwoLinears(0), EXAMPLE, (INPUT,), (OUTPUT,))
@@ -66,6 +79,17 @@ def test_another_modules_weights_fit_into_the_template(template: Template) -> No
     with torch.inference_mode():
         first = TwoLinears(0)(torch.from_numpy(x_bs4)).numpy()
     assert np.abs(found - first).max() > 0.1, "the traced module's weights must not shine through"
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_opset_that_can_be_asked_for_is_traced_and_runs(opset: int) -> None:
+    module = TwoLinears(2)
+    made = make_template(module, EXAMPLE, (INPUT,), (OUTPUT,), opset=opset).filled(module)
+    assert {entry.domain: entry.version for entry in made.opset_import}[""] == opset
+    x_bs4 = np.linspace(-1.0, 1.0, 24, dtype=np.float32).reshape(2, 3, 4)
+    (found,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": x_bs4})
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, module(torch.from_numpy(x_bs4)).numpy(), atol=1e-6)
 
 
 def test_filling_leaves_the_template_as_it_was(template: Template) -> None:
@@ -99,3 +123,16 @@ def test_a_graph_with_another_interface_than_meant_is_refused(wanted: TensorSpec
     with pytest.raises(ExportError, match=r"traced y .* where y .* was meant") as error:
         make_template(TwoLinears(0), EXAMPLE, (INPUT,), (wanted,))
     assert found in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [TWIN_ROWS + 1, 5000])
+def test_a_large_table_comes_whole_though_it_is_traced_with_fewer_rows(rows: int) -> None:
+    module = Table(rows)
+    ids = TensorSpec(name="ids", dtype="int64", dims=("batch", "sequence"))
+    made = make_template(module, (torch.zeros(2, 3, dtype=torch.int64),), (ids,), (OUTPUT,)).filled(module)
+    weights = {initializer.name: numpy_helper.to_array(initializer) for initializer in made.graph.initializer}
+    assert weights["words.weight"].shape == (rows, 4) and weights["places.weight"].shape == (1000, 4)
+    ids_bs = np.array([[0, rows - 1, 5, 7], [rows - 2, 1, 1, 999]])
+    (found,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"ids": ids_bs})
+    with torch.inference_mode():
+        np.testing.assert_array_equal(found, module(torch.from_numpy(ids_bs)).numpy())

@@ -14,7 +14,7 @@ from transformers import BertConfig
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.golden import clear_calls, record, record_probe, small_probes, wide_probes
+from smartbert_export.golden import clear_calls, recombined, record, record_probe, small_probes, wide_probes
 from smartbert_runtime import SmartBert
 from smartbert_runtime.golden import Probe, read_golden, unpack
 from smartbert_runtime.manifest import open_package
@@ -146,3 +146,45 @@ def test_shipped_probes_of_a_real_encoder_stay_under_five_megabytes(
     probes = small_probes(model, tokens_of(lengths))
     hidden_bytes = sum(probe.input_ids_bs.size for probe in probes) * (layers + 1) * hidden * 4
     assert hidden_bytes < 5 * MEGABYTE
+
+
+def test_recombined_texts_are_distinct_and_enough() -> None:
+    texts, pairs = recombined(SENTENCES, None, 500)
+    assert pairs is None
+    assert texts[: len(SENTENCES)] == list(SENTENCES), "the texts themselves come first"
+    assert 500 <= len(texts) < 500 + len(SENTENCES) and len(set(texts)) == len(texts)
+    words = {word for text in SENTENCES for word in text.split()}
+    assert {word for text in texts for word in text.split()} <= words
+
+
+def test_a_recombined_text_is_the_first_words_of_one_and_the_last_of_another() -> None:
+    texts, _ = recombined(["one two three", "four five six seven", "eight"], None, 9)
+    assert texts == [
+        "one two three",
+        "four five six seven",
+        "eight",
+        "one two six seven",
+        "four five",
+        "eight three",
+        "one two",
+        "four five three",
+        "eight six seven",
+    ]
+
+
+def test_recombining_again_gives_the_same_texts() -> None:
+    assert recombined(SENTENCES, None, 300) == recombined(list(SENTENCES), None, 300)
+
+
+def test_no_more_texts_are_made_than_there_are_combinations() -> None:
+    texts, _ = recombined(["one two", "one three"], None, 500)
+    assert texts == ["one two", "one three"]  # their halves put together anew are the same two
+    assert recombined(["alone"], None, 500) == (["alone"], None)
+
+
+def test_of_pairs_second_texts_are_exchanged_whole() -> None:
+    firsts, seconds = recombined(["a b", "c d"], ["e f", "g h"], 4)
+    assert seconds is not None
+    assert list(zip(firsts, seconds, strict=True)) == [
+        ("a b", "e f"), ("c d", "g h"), ("a b", "g h"), ("c d", "e f"),
+    ]  # fmt: skip

@@ -13,18 +13,35 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parts import part_module, part_names
+from smartbert_export.parts import part_module, parts
 
 FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-IDS = [(name, INT64, ("batch", "sequence")) for name in ("input_ids", "attention_mask", "token_type_ids")]
-STATE = [("hidden", FLOAT, ("batch", "sequence", 32)), ("mask", FLOAT, ("batch", 1, 1, "sequence"))]
+Interface = list[tuple[str, int, tuple[str | int, ...]]]
+IDS: Interface = [(name, INT64, ("batch", "sequence")) for name in ("input_ids", "attention_mask", "token_type_ids")]
+STATE: Interface = [("hidden", FLOAT, ("batch", "sequence", 32)), ("mask", FLOAT, ("batch", 1, 1, "sequence"))]
 
 # DESIGN.md, "Part names, inputs -> outputs", with h = 32 and c = 3.
-CONTRACT = {
+CONTRACT: dict[str, tuple[Interface, Interface]] = {
     "embeddings": (IDS, STATE),
     "gate": (STATE, [("skip_logit", FLOAT, ("batch",))]),
     "layer": (STATE, [("hidden_next", FLOAT, ("batch", "sequence", 32))]),
     "exit": (STATE, [("logits", FLOAT, ("batch", 3))]),
+    "stage": (
+        STATE,
+        [
+            ("hidden_next", FLOAT, ("batch", "sequence", 32)),
+            ("logits", FLOAT, ("batch", 3)),
+            ("skip_logit", FLOAT, ("batch",)),
+        ],
+    ),
+    "model": (
+        [
+            *[(name, INT64, (1, "sequence")) for name, _, _ in IDS],
+            ("skip_threshold", FLOAT, ()),
+            ("exit_threshold", FLOAT, ()),
+        ],
+        [("logits", FLOAT, (1, 3)), ("exit_layer", INT64, ()), ("layers_run", INT64, (4,))],
+    ),
 }
 NAMES = ["embeddings", *[f"{role}_0{layer}" for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")]]
 
@@ -33,7 +50,7 @@ def load(package: Path, part: str) -> onnx.ModelProto:
     return onnx.load_model_from_string((package / "graphs" / f"{part}.onnx").read_bytes())
 
 
-def interface(values: list[onnx.ValueInfoProto]) -> list[tuple[str, int, tuple[str | int, ...]]]:
+def interface(values: list[onnx.ValueInfoProto]) -> Interface:
     return [
         (
             value.name,
@@ -54,6 +71,41 @@ def test_inputs_and_outputs_are_those_of_the_contract(package_dir: Path, part: s
     inputs, outputs = CONTRACT[part.split("_")[0]]
     assert interface(list(graph.input)) == inputs
     assert interface(list(graph.output)) == outputs
+
+
+@pytest.mark.parametrize("suffix", ["", ".int8", ".int4"])
+def test_in_other_layouts_and_precisions_the_contract_holds_too(variants_dir: Path, suffix: str) -> None:
+    found = (file.name.removesuffix(f"{suffix}.onnx") for file in (variants_dir / "graphs").glob(f"*{suffix}.onnx"))
+    names = sorted(name for name in found if "." not in name)
+    assert {"model", "embeddings", "gate_01", "exit_04"} <= set(names)
+    for part in names:
+        inputs, outputs = CONTRACT[part.split("_")[0]]
+        graph = onnx.load(variants_dir / "graphs" / f"{part}{suffix}.onnx", load_external_data=False).graph
+        assert interface(list(graph.input)) == inputs, part
+        # No gate follows the last layer.
+        assert interface(list(graph.output)) == (outputs[:2] if part == "stage_04" else outputs), part
+
+
+@pytest.mark.parametrize("part", ["stage_02", "stage_04"])
+@pytest.mark.parametrize(("batch", "sequence"), [(1, 1), (1, 24), (5, 7)])
+def test_a_stage_of_any_batch_and_length_answers_as_pytorch_does(
+    variants_dir: Path, model: SmartBertForSequenceClassification, part: str, batch: int, sequence: int
+) -> None:
+    hidden_bsh = np.random.default_rng(batch * 100 + sequence).standard_normal((batch, sequence, 32), dtype=np.float32)
+    mask_b11s = np.zeros((batch, 1, 1, sequence), dtype=np.float32)
+    mask_b11s[1:, ..., sequence // 2 :] = -10000.0
+    session = onnxruntime.InferenceSession(str(variants_dir / "graphs" / f"{part}.onnx"))
+    found = session.run(None, {"hidden": hidden_bsh, "mask": mask_b11s})
+    layer = int(part[-2:])
+    with torch.inference_mode():
+        mask = torch.from_numpy(mask_b11s)
+        state = model.run_layer(layer - 1, torch.from_numpy(hidden_bsh), mask)
+        expected = [state, model.exits[layer - 1](state, mask)]
+        if layer < 4:
+            expected.append(model.gates[layer](state, mask))
+    for wanted, got in zip(expected, found, strict=True):
+        assert got.shape == tuple(wanted.shape)
+        np.testing.assert_allclose(got, wanted.numpy(), atol=2e-5)
 
 
 @pytest.mark.parametrize("part", ["embeddings", "gate_02", "layer_03", "exit_04"])
@@ -89,13 +141,13 @@ def test_any_batch_and_length_runs_and_answers_as_pytorch_does(
 def test_initialisers_bear_the_names_and_values_of_the_models_weights(
     package_dir: Path, model: SmartBertForSequenceClassification
 ) -> None:
-    for name, role, index in part_names(model.config):
-        held = {entry.name: numpy_helper.to_array(entry) for entry in load(package_dir, name).graph.initializer}
-        for weight, tensor in part_module(model, role, index).state_dict().items():
+    for part in parts(model.config, "separate"):
+        held = {entry.name: numpy_helper.to_array(entry) for entry in load(package_dir, part.name).graph.initializer}
+        for weight, tensor in part_module(model, part.role, part.index).state_dict().items():
             array = tensor.numpy()
-            assert weight in held, f"{name} lacks {weight}"
+            assert weight in held, f"{part.name} lacks {weight}"
             same = np.array_equal(held[weight], array)
-            assert same or np.array_equal(held[weight], array.T), f"{name}: {weight} holds other numbers"
+            assert same or np.array_equal(held[weight], array.T), f"{part.name}: {weight} holds other numbers"
 
 
 def test_layers_differ_in_their_weights_and_in_nothing_else(package_dir: Path) -> None:
@@ -109,7 +161,7 @@ def test_contrast_heads_are_left_out(package_dir: Path, model: SmartBertForSeque
     graphs = [load(package_dir, part) for part in NAMES]
     assert not [e.name for graph in graphs for e in graph.graph.initializer if "contrast" in e.name]
     # Beside the model's weights the files hold counters and single numbers, and no further weights.
-    weights = {name for _, role, index in part_names(model.config) for name in state_names(model, role, index)}
+    weights = {name for p in parts(model.config, "separate") for name in state_names(model, p.role, p.index)}
     rest = [e for graph in graphs for e in graph.graph.initializer if e.name not in weights and e.data_type == FLOAT]
     assert max(int(np.prod(e.dims)) for e in rest) == 1
 

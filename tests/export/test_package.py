@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,13 @@ import torch
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_export import export_package
-from smartbert_export.golden import small_probes
+from smartbert_export.graphs import Graphs, write_graphs
 from smartbert_export.package import ExportOptions
 from smartbert_runtime import SmartBert
 from smartbert_runtime.errors import InputError, ParityError
 from smartbert_runtime.golden import read_golden
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.policy import Policy, parse_policy_file
-from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, SENTENCES
 
 
@@ -48,7 +48,13 @@ def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path)
 def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir: Path) -> None:
     manifest = json.loads((package_dir / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["schema_version"] == "1.0"
-    assert manifest["model"] == {"family": "bert", "layers": 4, "hidden_size": 32, "max_length": 24}
+    assert manifest["model"] == {
+        "family": "bert",
+        "layers": 4,
+        "hidden_size": 32,
+        "max_length": 24,
+        "fixed_shape": None,
+    }
     assert manifest["labels"] == list(LABELS)
     assert [spec["name"] for spec in manifest["input"]] == ["input_ids", "attention_mask", "token_type_ids"]
     assert manifest["output"] == [{"name": "logits", "dtype": "float32", "dims": ["batch", "3"]}]
@@ -59,12 +65,21 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
         ("layer_01", "layer", 1),
         ("exit_01", "exit", 1),
     ]
-    assert len(manifest["components"]) == 13 and manifest["extra"] == {}
+    assert len(manifest["components"]) == 13 and manifest["extra"] == {} and manifest["operators"] is None
+    for component in manifest["components"]:
+        assert list(component["files"]) == list(component["coverage"]) == ["separate-fp32"]
+        assert component["files"]["separate-fp32"]["borrowed"] == [], "one layout shares nothing"
     weights = (checkpoint_dir / "model.safetensors").read_bytes() + (checkpoint_dir / "config.json").read_bytes()
     provenance = manifest["provenance"]
     assert provenance["checkpoint_sha256"] == hashlib.sha256(weights).hexdigest()
     assert provenance["opset"] == 18
-    assert provenance["options"] == {"layout": ["separate"], "precision": ["fp32"], "golden_texts": True}
+    assert provenance["options"] == {
+        "layout": ["separate"],
+        "precision": ["fp32"],
+        "target": "x86",
+        "ort_format": False,
+        "golden_texts": True,
+    }
     assert set(provenance["packages"]) == {"smartbert", "torch", "transformers", "onnx"}
     assert provenance["packages"]["torch"] == torch.__version__
 
@@ -116,8 +131,7 @@ def test_another_process_and_another_folder_give_the_same_bytes(
     # stdout is data, stderr is talk; a kind of part is traced once, however many layers have it.
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "parity", "next"]
     assert [line for line in done.stderr.splitlines() if line.startswith("tracing")] == [
-        f"tracing {role} ({number} of 4 kinds)"
-        for number, role in enumerate(("embeddings", "gate", "layer", "exit"), start=1)
+        f"tracing {kind}" for kind in ("gate", "layer", "exit", "embeddings")
     ]
     assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["package"]
 
@@ -170,13 +184,17 @@ def test_a_failure_leaves_the_old_folder_as_it_was(checkpoint_dir: Path, tmp_pat
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("mine", encoding="utf-8")
 
+    stopped: list[str] = []
+
     def stop_after_the_first_part(step: str) -> None:
-        if step == "writing gate_01":
+        if step == "writing gate_01 (separate-fp32)":
+            stopped.append(step)
             assert len(list(tmp_path.iterdir())) == 2, "the new folder is built beside the old one"
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         export_package(checkpoint_dir, tmp_path / "out", ExportOptions(overwrite=True), say=stop_after_the_first_part)
+    assert len(stopped) == 1
     assert contents(tmp_path) == {"out/manifest.json": b"mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -196,14 +214,14 @@ def test_a_checkpoint_is_never_replaced_by_its_own_package(checkpoint_dir: Path,
 def test_a_part_that_differs_from_pytorch_stops_the_export(
     checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model is altered after its parts were written, so PyTorch's answers are no longer those of the graphs."""
+    """The model is altered after its answers were recorded, so they are not those of the graphs that it is cut into."""
 
-    def alter_first(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
+    def alter_first(model: SmartBertForSequenceClassification, *arguments: Any) -> Graphs:
         with torch.no_grad():
             model.get_parameter("backbone.encoder.layer.1.output.dense.weight").mul_(1.01)
-        return small_probes(model, tokens)
+        return write_graphs(model, *arguments)
 
-    monkeypatch.setattr("smartbert_export.package.small_probes", alter_first)
+    monkeypatch.setattr("smartbert_export.package.write_graphs", alter_first)
     with pytest.raises(ParityError, match=r"^layer_02 differs from PyTorch") as error:
         export_package(checkpoint_dir, tmp_path / "out")
     assert error.value.exit_code == 3 and error.value.hint

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parts import example_inputs, part_module, part_names, signature
+from smartbert_export.parts import LAYOUTS, Part, example_inputs, part_module, parts, signature
 
 PARTS = [
     ("embeddings", "embeddings", 0),
     *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")],
 ]
+STAGES = [
+    ("embeddings", "embeddings", 0),
+    *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "stage")],
+    ("exit_04", "exit", 4),
+]
+
+
+def facts(part: Part) -> tuple[str, str, int]:
+    return part.name, part.role, part.index
 
 
 def test_parts_come_in_the_order_in_which_a_text_meets_them(model: SmartBertForSequenceClassification) -> None:
-    names = list(part_names(model.config))
+    names = [facts(part) for part in parts(model.config, "separate")]
     assert names == PARTS
     assert [name for name, _, _ in names[:5]] == ["embeddings", "gate_01", "layer_01", "exit_01", "gate_02"]
+
+
+def test_a_stage_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
+    model: SmartBertForSequenceClassification,
+) -> None:
+    fused = list(parts(model.config, "fused"))
+    assert [facts(part) for part in fused] == STAGES
+    assert list(parts(model.config, "single")) == fused, "one graph is put together from the same parts"
+
+
+def test_only_the_last_stage_is_of_another_kind_than_its_role(model: SmartBertForSequenceClassification) -> None:
+    for layout in LAYOUTS:
+        others = [part for part in parts(model.config, layout) if part.kind != part.role]
+        assert [(part.name, part.kind) for part in others] == (
+            [] if layout == "separate" else [("stage_04", "last stage")]
+        )
 
 
 def test_every_weight_of_the_model_is_in_exactly_one_part(model: SmartBertForSequenceClassification) -> None:
     addresses = [
         parameter.data_ptr()
-        for _, role, index in part_names(model.config)
-        for parameter in part_module(model, role, index).parameters()
+        for part in parts(model.config, "separate")
+        for parameter in part_module(model, part.role, part.index).parameters()
     ]
     assert sorted(addresses) == sorted(parameter.data_ptr() for parameter in model.parameters())
 
@@ -30,6 +55,7 @@ def test_the_index_counts_layers_from_one(model: SmartBertForSequenceClassificat
     assert part_module(model, "gate", 1) is model.gates[0]
     assert part_module(model, "exit", 4) is model.exits[3]
     assert part_module(model, "layer", 2).layer is model.backbone.encoder.layer[1]
+    assert part_module(model, "stage", 2).layer is model.backbone.encoder.layer[1]
 
 
 def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassification) -> None:
@@ -41,8 +67,16 @@ def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassif
     assert [(spec.name, spec.dtype, spec.dims) for spec in outputs] == [("logits", "float32", ("batch", "3"))]
 
 
+def test_a_stage_puts_out_what_its_layer_its_head_and_the_next_gate_do(
+    model: SmartBertForSequenceClassification,
+) -> None:
+    layer, head, gate = (signature(model.config, kind) for kind in ("layer", "exit", "gate"))
+    assert signature(model.config, "stage") == (layer[0], (*layer[1], *head[1], *gate[1]))
+    assert signature(model.config, "last stage") == (layer[0], (*layer[1], *head[1]))
+
+
 def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBertForSequenceClassification) -> None:
-    for role in ("embeddings", "gate", "layer", "exit"):
+    for role in ("embeddings", "gate", "layer", "exit", "stage"):
         inputs, _ = signature(model.config, role)
         examples = example_inputs(model.config, role)
         sizes = {
@@ -52,3 +86,11 @@ def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBert
         }
         assert sizes["batch"] >= 2 and sizes["sequence"] >= 2 and sizes["batch"] != sizes["sequence"]
         assert len({id(tensor) for tensor in examples}) == len(examples), f"{role}: the tracer merges equal tensors"
+
+
+def test_an_example_of_a_fixed_shape_has_it(model: SmartBertForSequenceClassification) -> None:
+    for role in ("embeddings", "gate", "layer", "exit", "stage"):
+        inputs, _ = signature(model.config, role)
+        for spec, tensor in zip(inputs, example_inputs(model.config, role, (1, 16)), strict=True):
+            wanted = {"batch": 1, "sequence": 16}
+            assert tensor.shape == tuple(wanted.get(dim) or int(dim) for dim in spec.dims)

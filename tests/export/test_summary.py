@@ -11,7 +11,8 @@ from smartbert.evaluation.evaluate import Evaluation
 from smartbert.evaluation.thresholds import ThresholdChoice
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import TrainingReport
-from smartbert_export.summary import summary_text
+from smartbert_export.accuracy import Agreement, QuantizationReport, Refusal
+from smartbert_export.summary import export_lines, summary_text
 from smartbert_runtime.golden import read_golden
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.policy import Policy
@@ -64,18 +65,20 @@ def test_the_summary_names_labels_sizes_thresholds_and_origin(package_dir: Path)
 def test_every_part_stands_in_the_table_with_its_size(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ") and ".onnx" not in line]
-    sizes = {row[1].strip(): row[4].strip() for row in rows if len(row) == 7 and row[4].strip().isdigit()}
+    parts = [row for row in rows if len(row) == 8 and row[1].strip() == "separate-fp32"]
+    sizes = {row[2].strip(): row[5].strip() for row in parts}
     graphs = {file.stem: f"{file.stat().st_size / 1000:.0f}" for file in (package_dir / "graphs").iterdir()}
     assert sizes == graphs and len(sizes) == 13
-    gate = next(row for row in rows if row[1].strip() == "gate_02")
-    assert gate[2].strip() == "hidden (batch,sequence,32), mask (batch,1,1,sequence)"
-    assert gate[3].strip() == "skip_logit (batch)"
-    assert gate[5].strip().startswith("under ")
+    assert all(row[6].strip().startswith("under ") for row in parts)
+    gate = next(row for row in parts if row[2].strip() == "gate_02")
+    assert gate[3].strip() == "hidden (batch,sequence,32), mask (batch,1,1,sequence)"
+    assert gate[4].strip() == "skip_logit (batch)"
 
 
 def test_parity_stands_there_for_both_ways_of_running_texts(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
-    ways = re.findall(r"^\| (texts .*) \| 24 \| 0 \| 100.00% \| within 1e-04 \|$", text, flags=re.MULTILINE)
+    row = r"^\| separate-fp32 \| (texts .*) \| 24 \| 0 \| 100.00% \| 100.00% \| under 1e-04 \|$"
+    ways = re.findall(row, text, flags=re.MULTILINE)
     assert len(ways) == 2 and ways[0] == "texts one by one" and "batch" in ways[1]
 
 
@@ -103,7 +106,7 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
         stage1_log=(),
         stage2_log=(),
     )
-    text = summary_text(opened.manifest, policy, report, asdict(training))
+    text = summary_text(opened.manifest, policy, (report,), {}, asdict(training))
     assert "Fine-tuned from `tiny-encoder` on 180 texts; thresholds chosen on 20 others" in text
     assert "measured in PyTorch on 50 dev texts" in text
     assert "accuracy 0.9200 with 2.25 layers run on average (0.9400 with 3.50 layers when no exit is taken)" in text
@@ -111,3 +114,74 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
     assert "- seed 11, 4 + 3 epochs, texts cut to 24 tokens" in text
     assert "answer at normalised entropy below 0.3" in text
     assert "no training report" not in text
+
+
+def rows_of(text: str, heading: str) -> list[list[str]]:
+    """The cells of the table under a heading, without its two first lines."""
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
+
+
+def test_every_variant_has_its_parity_and_its_parts(variants_dir: Path) -> None:
+    text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
+    manifest = open_package(variants_dir).manifest
+    ways = [(row[0], row[1]) for row in rows_of(text, "Parity with PyTorch")]
+    names = [variant.name for variant in manifest.variants]
+    assert list(dict.fromkeys(name for name, _ in ways)) == names
+    assert len(ways) == 6 * 2 + 3, "the single graph takes one text a call"
+    listed = [(row[0], row[1]) for row in rows_of(text, "Parts")]
+    assert listed == [(name, component.name) for name in names for component in manifest.in_variant(name)]
+
+
+def test_a_part_that_borrows_says_how_much(variants_dir: Path) -> None:
+    text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
+    manifest = open_package(variants_dir).manifest
+    for variant, part, _, _, size, _ in rows_of(text, "Parts"):
+        entry = manifest.component(part).files[variant]
+        borrowed = sum(weight.bytes for weight in entry.borrowed)
+        own = f"{entry.bytes / 1000:.0f}"
+        assert size == (f"{own} (and {borrowed / 1000:.0f} of other files)" if borrowed else own)
+
+
+def test_parts_that_stay_fp32_are_told_and_are_those_that_the_manifest_has_in_fp32(variants_dir: Path) -> None:
+    text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
+    manifest = open_package(variants_dir).manifest
+    rows = rows_of(text, "Quantised parts")
+    assert [row[0] for row in rows] == ["separate-int8", "fused-int8", "separate-int4", "fused-int4"]
+    for variant, texts, quantised, _, _, kept in rows:
+        files = {c.name: c.files[variant].file for c in manifest.in_variant(variant)}
+        exact = [part for part, file in files.items() if file == f"graphs/{part}.onnx"]
+        assert re.findall(r"(\w+) \(alone under 99%", kept) == exact
+        assert quantised == f"{len(files) - len(exact)} of {len(files)}" and int(texts) >= 500
+    assert any(row[5] != "none" for row in rows), "the tiny model's int4 layers change too many labels"
+
+
+def test_a_summary_of_fp32_alone_says_nothing_of_quantising(package_dir: Path) -> None:
+    assert "## Quantised parts" not in (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
+
+
+def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
+    opened = open_package(package_dir)
+    policy = opened.manifest.golden.policy
+    report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="PyTorch")
+    poor, fair = Agreement(labels=0.9, exit_layers=0.8), Agreement(labels=0.994, exit_layers=0.99)
+    quantization = QuantizationReport(
+        precision="int8",
+        texts=512,
+        alone={"layer_01": poor, "layer_02": fair, "layer_03": fair},
+        refused=(
+            Refusal(part="layer_01", why="alone under 99%", agreement=poor),
+            Refusal(part="layer_03", why="together under 98%", agreement=fair),
+        ),
+        together=Agreement(labels=0.985, exit_layers=0.9651),
+    )
+    lines = export_lines((report,), {"separate-int8": quantization})
+    assert lines[0].startswith("parity   separate-fp32: worst part ")
+    assert lines[0].endswith(" from PyTorch, 100.00% of the golden labels equal")
+    assert lines[1:] == [
+        "int8     separate-int8: 1 of 3 parts quantised; on 512 texts 98.50% of the labels and 96.51% of the exits "
+        "as in fp32",
+        "         layer_01 stays fp32: alone under 99%, alone it keeps 90.00% of the labels",
+        "         layer_03 stays fp32: together under 98%, alone it keeps 99.40% of the labels",
+    ]

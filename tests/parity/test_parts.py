@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parts import part_module, part_names
+from smartbert_export.parts import part_module, parts
 from smartbert_runtime import SmartBert
 from tests.parity.plain import random_rows
 
@@ -32,20 +32,22 @@ def test_no_part_differs_from_pytorch(
     tokens = random_rows(lengths, model.config.backbone_config["vocab_size"], width=width, seed=len(lengths))
     feeds: dict[str, NDArray[np.generic]] = dict(tokens.feeds())
     shown: list[str] = []
-    for name, role, index in part_names(model.config):
-        found = classifier.sessions.run(name, feeds)
+    for part in parts(model.config, "separate"):
+        found = classifier.sessions.run(part.name, feeds)
         with torch.inference_mode():
-            answer = part_module(model, role, index)(*(torch.from_numpy(array) for array in feeds.values()))
+            answer = part_module(model, part.role, part.index)(*(torch.from_numpy(array) for array in feeds.values()))
         expected = [tensor.numpy() for tensor in (answer if isinstance(answer, tuple) else (answer,))]
         for wanted, got in zip(expected, found, strict=True):
             assert got.shape == wanted.shape and got.dtype == np.float32
             allowed = SHARE * max(1.0, float(np.abs(wanted[wanted > -1000]).max(initial=0.0)))
-            assert np.abs(got - wanted).max() <= allowed, f"{name}: {np.abs(got - wanted).max():.1e} > {allowed:.1e}"
-        shown.append(name)
+            assert np.abs(got - wanted).max() <= allowed, (
+                f"{part.name}: {np.abs(got - wanted).max():.1e} > {allowed:.1e}"
+            )
+        shown.append(part.name)
         # Each part is given PyTorch's own numbers, so that no part answers for another's error.
-        if role == "embeddings":
+        if part.role == "embeddings":
             feeds = {"hidden": expected[0], "mask": expected[1]}
-        elif role == "layer":
+        elif part.role == "layer":
             feeds["hidden"] = expected[0]
     assert len(shown) == 13
 

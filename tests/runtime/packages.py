@@ -1,4 +1,4 @@
-"""Package folders as plain JSON and bytes, for tests that damage them (see tests/helpers.py for edits that fit)."""
+"""Package folders: other exports of the tiny model, and plain JSON and bytes for tests that damage them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,48 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+
+from smartbert_export.graphs import GraphOptions
+from smartbert_export.package import ExportOptions, export_package
 from smartbert_runtime.manifest import MANIFEST_FILE
+from tests.conftest import SENTENCES
+from tests.helpers import refresh_hashes
 
 Document = dict[str, Any]
+
+LAYOUTS = ("separate", "fused", "single")
+PRECISIONS = ("fp32", "int8")
+VARIANTS = [f"{layout}-{precision}" for layout in LAYOUTS for precision in PRECISIONS]
+FIXED_SHAPE = (2, 12)
+
+
+def export_layouts(base: Path, checkpoint: Path) -> Path:
+    """One folder with every layout in fp32 and int8, made at the first call in this session; read only."""
+    file = base / "check.txt"
+    file.write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    graphs = GraphOptions(layouts=LAYOUTS, precisions=PRECISIONS)
+    # The sentences decide what is quantised: few texts, so that it takes a second.
+    return _export_once(base / "layouts", checkpoint, ExportOptions(graphs=graphs, check_file=file))
+
+
+def export_fixed(base: Path, checkpoint: Path) -> Path:
+    """Layouts separate and fused for batches of 2 texts of 12 tokens, made at the first call; read only."""
+    graphs = GraphOptions(layouts=("separate", "fused"), fixed_shape=FIXED_SHAPE)
+    return _export_once(base / "fixed", checkpoint, ExportOptions(graphs=graphs))
+
+
+def export_fixed_single(base: Path, checkpoint: Path) -> Path:
+    """Layout single for one text of 12 tokens, made at the first call; read only."""
+    graphs = GraphOptions(layouts=("single",), fixed_shape=(1, FIXED_SHAPE[1]))
+    return _export_once(base / "fixed_single", checkpoint, ExportOptions(graphs=graphs))
+
+
+def _export_once(folder: Path, checkpoint: Path, options: ExportOptions) -> Path:
+    if not folder.exists():  # an export appears whole or not at all
+        export_package(checkpoint, folder, options)
+    return folder
 
 
 def read_manifest(folder: Path) -> Document:
@@ -34,3 +73,15 @@ def flip_byte(file: Path, place: int) -> None:
     content = bytearray(file.read_bytes())
     content[place] ^= 0xFF
     file.write_bytes(bytes(content))
+
+
+def scale_weight(folder: Path, part: str, weight: str, factor: float) -> None:
+    """Multiply a weight where it lies in its graph's file, hashes refreshed; other files still borrow from there."""
+    file = folder / "graphs" / f"{part}.onnx"
+    content = file.read_bytes()
+    graph = onnx.load_model_from_string(content).graph
+    (found,) = (initializer for initializer in graph.initializer if initializer.name == weight)
+    assert content.count(found.raw_data) == 1
+    scaled = (np.frombuffer(found.raw_data, np.float32) * np.float32(factor)).tobytes()
+    file.write_bytes(content.replace(found.raw_data, scaled))
+    refresh_hashes(folder)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smartbert_runtime.compare import LOGIT_TOLERANCE, DecisionReport, compare_traces, difference
+from smartbert_runtime.compare import LABEL_AGREEMENT, LOGIT_TOLERANCE, DecisionReport, compare_traces, difference
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.trace import Trace
 
@@ -33,8 +33,8 @@ def make_trace(
     )
 
 
-def compare(*pairs: tuple[Trace, Trace]) -> DecisionReport:
-    return compare_traces([one for one, _ in pairs], [other for _, other in pairs], POLICY)
+def compare(*pairs: tuple[Trace, Trace], exact: bool = True) -> DecisionReport:
+    return compare_traces([one for one, _ in pairs], [other for _, other in pairs], POLICY, exact=exact)
 
 
 # Numbers
@@ -118,6 +118,43 @@ def test_label_agreement_is_the_share_of_equal_winners() -> None:
     turned = make_trace(), make_trace(logits=(0.0, 1.0))
     report = compare(turned, (make_trace(), make_trace()), (make_trace(), make_trace()), (make_trace(), make_trace()))
     assert report.label_agreement == 0.75
+
+
+def test_exit_agreement_is_the_share_of_equal_exits() -> None:
+    plain = make_trace(), make_trace()
+    report = compare((make_trace(), make_trace(exit_layer=1)), plain, plain, plain)
+    assert (report.exit_agreement, report.label_agreement) == (0.75, 1.0)
+
+
+# Quantised weights
+
+
+def test_of_quantised_weights_only_labels_count() -> None:
+    # Other decisions, near calls and logits far off: all is reported, nothing is held against them.
+    moved = make_trace(entropy=0.5), make_trace(exit_layer=1, logits=(9.0, 0.0))
+    near = make_trace(entropy=0.5), make_trace(entropy=0.7, logits=(1.5, 0.0))
+    other = make_trace(), make_trace(exit_layer=1, logits=(0.2, 0.1))
+    report = compare(moved, near, other, exact=False)
+    assert report.ok and not report.exact
+    assert (report.near, report.different, report.label_agreement) == ((0, 1), (2,), 1.0)
+    assert report.exit_agreement == pytest.approx(1 / 3)
+    assert report.logits.max_abs == 0.5 and not report.logits.ok
+    assert not compare(moved, near, other).ok
+
+
+def test_of_quantised_weights_logits_need_not_be_comparable() -> None:
+    report = compare((make_trace(), make_trace(exit_layer=1)), exact=False)
+    assert (report.logits.max_abs, report.ok) == (math.inf, True)
+
+
+@pytest.mark.parametrize(("texts", "allowed"), [(2, 1), (24, 1), (50, 1), (99, 1), (100, 2), (1000, 20)])
+def test_two_percent_of_the_labels_may_differ_and_always_one_text(texts: int, allowed: int) -> None:
+    assert LABEL_AGREEMENT == 0.98
+    plain, turned = (make_trace(), make_trace()), (make_trace(), make_trace(logits=(0.0, 1.0)))
+    for wrong, good in ((0, True), (allowed, True), (allowed + 1, False)):
+        report = compare(*[turned] * wrong, *[plain] * (texts - wrong), exact=False)
+        assert report.ok == good
+        assert report.label_agreement == pytest.approx(1.0 - wrong / texts)
 
 
 def test_traces_of_unlike_number_are_not_compared() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,12 +31,14 @@ POLICIES = [
 ]
 
 
-def run(parts: TorchParts, tokens: Tokens, policy: Policy) -> list[Outcome]:
-    return run_batch(parts, tokens, policy, layers=LAYERS, classes=len(LABELS))
+def run(parts: TorchParts, tokens: Tokens, policy: Policy, *, fused: bool = False) -> list[Outcome]:
+    return run_batch(parts, tokens, policy, layers=LAYERS, classes=len(LABELS), fused=fused)
 
 
-def traces(model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy) -> list[Trace]:
-    return [outcome.trace for outcome in run(TorchParts(model), tokens, policy)]
+def traces(
+    model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy, *, fused: bool = False
+) -> list[Trace]:
+    return [outcome.trace for outcome in run(TorchParts(model), tokens, policy, fused=fused)]
 
 
 def assert_same(found: Sequence[Trace], expected: Sequence[Trace]) -> None:
@@ -205,6 +208,115 @@ def test_the_times_of_answers_follow_the_layers_that_gave_them(
     seconds = [outcome.seconds for outcome in outcomes]
     assert seconds == sorted(seconds)
     assert 0.0 < seconds[0] < seconds[-1]
+
+
+# fused: a stage is a layer, its exit head and the next gate
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2, 3, 4])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_stages_decide_as_separate_parts_do(
+    model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy, limit: int | None
+) -> None:
+    limited = replace(policy, max_layers=limit)
+    expected = traces(model, tokens, limited)
+    assert_same(traces(model, tokens, limited, fused=True), expected)
+    for row in range(len(SENTENCES)):
+        assert_same(traces(model, tokens.rows([row]), limited, fused=True), expected[row : row + 1])
+
+
+@pytest.mark.parametrize("policy", [POLICY, POLICIES[2], POLICIES[4]])
+def test_a_gate_is_asked_by_itself_only_about_rows_that_skipped_the_layer_before(
+    model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy
+) -> None:
+    parts = TorchParts(model)
+    found = [outcome.trace for outcome in run(parts, tokens, policy, fused=True)]
+    assert parts.rows("gate_01") == [len(SENTENCES)]
+    skipped = [sum(layer in trace.layers_skipped for trace in found) for layer in range(1, LAYERS)]
+    assert 0 < sum(skipped) < len(skipped) * len(SENTENCES)
+    for layer, silent in enumerate(skipped, start=2):
+        assert parts.rows(f"gate_{layer:02d}") == [silent] * bool(silent)
+
+
+def test_a_gate_of_which_every_row_was_told_is_not_asked(
+    model: SmartBertForSequenceClassification, tokens: Tokens
+) -> None:
+    ran = [row for row, trace in enumerate(traces(model, tokens, POLICY)) if trace.layers_run[:2] == (1, 2)]
+    assert len(ran) >= 2
+    parts = TorchParts(model)
+    run(parts, tokens.rows(ran), POLICY, fused=True)
+    assert parts.rows("gate_01") == [len(ran)]
+    assert parts.rows("gate_02") == parts.rows("gate_03") == []
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_the_last_head_is_asked_by_itself_only_for_rows_that_skipped_the_last_layer(
+    model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy
+) -> None:
+    parts = TorchParts(model)
+    found = [outcome.trace for outcome in run(parts, tokens, policy, fused=True)]
+    skipped = sum(LAYERS in trace.layers_skipped for trace in found)
+    assert (skipped > 0) == (not policy.no_skip)
+    assert [(call.part, call.rows) for call in parts.calls if call.part.startswith("exit")] == [
+        ("exit_04", skipped)
+    ] * bool(skipped)
+
+
+def test_every_stage_is_given_exactly_the_rows_that_run_it(
+    model: SmartBertForSequenceClassification, tokens: Tokens
+) -> None:
+    parts = TorchParts(model)
+    found = [outcome.trace for outcome in run(parts, tokens, POLICY, fused=True)]
+    for layer in range(1, LAYERS + 1):
+        assert parts.rows(f"stage_{layer:02d}") == [sum(layer in trace.layers_run for trace in found)]
+    assert not [call for call in parts.calls if call.part.startswith("layer")]
+
+
+@pytest.mark.parametrize(
+    ("row", "asked"),
+    [
+        (0, ["gate_01", "gate_02", "gate_03", "stage_03", "exit_04"]),  # skips 1, 2 and 4
+        (16, ["gate_01", "stage_01", "stage_02"]),  # runs 1 and 2, and answers
+    ],
+)
+def test_a_text_alone_runs_one_stage_a_layer_and_asks_only_what_no_stage_told(
+    model: SmartBertForSequenceClassification, tokens: Tokens, row: int, asked: list[str]
+) -> None:
+    parts = TorchParts(model)
+    run(parts, tokens.rows([row]), POLICY, fused=True)
+    assert [call.part for call in parts.calls] == ["embeddings", *asked]
+
+
+def test_skipping_everything_runs_no_stage(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
+    parts = TorchParts(model)
+    run(parts, tokens, Policy(skip_threshold=0.0, exit_threshold=1.0), fused=True)
+    assert [call.part for call in parts.calls] == ["embeddings", "gate_01", "gate_02", "gate_03", "gate_04", "exit_04"]
+
+
+@pytest.mark.parametrize("exits", [True, False])
+def test_without_gates_stages_alone_are_run(
+    model: SmartBertForSequenceClassification, tokens: Tokens, exits: bool
+) -> None:
+    parts = TorchParts(model)
+    run(parts, tokens, Policy(exit_threshold=0.5, no_skip=True, no_exit=not exits), fused=True)
+    assert [call.part for call in parts.calls] == ["embeddings", *(f"stage_{n:02d}" for n in range(1, LAYERS + 1))]
+
+
+def test_max_layers_takes_the_answer_that_the_last_stage_told(
+    model: SmartBertForSequenceClassification, tokens: Tokens
+) -> None:
+    parts = TorchParts(model)
+    run(parts, tokens, Policy(no_skip=True, no_exit=True, max_layers=2), fused=True)
+    assert [call.part for call in parts.calls] == ["embeddings", "stage_01", "stage_02"]
+
+
+def test_stages_too_lose_the_padding_that_only_leavers_needed(
+    model: SmartBertForSequenceClassification, tokens: Tokens
+) -> None:
+    # "Twinkle, twinkle" (17 tokens) answers at layer 3, "Would the fall" (11) runs all four.
+    parts = TorchParts(model)
+    run(parts, tokens.rows([22, 5]), POLICY, fused=True)
+    assert parts.calls[-2:] == [Call("stage_03", 2, 17), Call("stage_04", 1, 11)]
 
 
 def state_after(

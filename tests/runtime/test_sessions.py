@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,12 +16,13 @@ import pytest
 
 from smartbert_runtime import Policy, SmartBert
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
-from smartbert_runtime.manifest import open_package
+from smartbert_runtime.manifest import Borrowed, open_package
 from smartbert_runtime.sessions import CPU, Sessions, available_threads
 from tests.conftest import SENTENCES
 from tests.helpers import edit_manifest, refresh_hashes
 from tests.runtime.packages import first_component, first_file, flip_byte
 
+AZURE = "AzureExecutionProvider"  # in onnxruntime's own wheels for servers; it takes no node of ours
 ALL_PARTS = ["embeddings", *sorted(f"{role}_{n:02d}" for role in ("exit", "gate", "layer") for n in range(1, 5))]
 
 
@@ -159,3 +161,131 @@ def test_a_part_without_a_file_for_the_variant_is_a_named_error(package_copy: Pa
     )
     with pytest.raises(ManifestError, match="embeddings"):
         SmartBert.load(package_copy, precision="fp32").classify(["Off with her head!"])
+
+
+# Providers of one role
+
+
+def test_a_provider_for_one_role_leaves_the_cpu_to_all_others(package_dir: Path, classifier: SmartBert) -> None:
+    model = SmartBert.load(package_dir, providers=["layer=CPUExecutionProvider"])
+    assert model.sessions.providers == (CPU,)
+    assert model.sessions.role_providers == {"": (CPU,), "layer": (CPU,)}
+    expected = [prediction.trace.decisions() for prediction in classifier.classify(SENTENCES)]
+    assert [prediction.trace.decisions() for prediction in model.classify(SENTENCES)] == expected
+
+
+@pytest.mark.skipif(AZURE not in onnxruntime.get_available_providers(), reason=f"this onnxruntime has no {AZURE}")
+def test_only_parts_of_the_role_are_loaded_on_its_provider(package_dir: Path) -> None:
+    sessions = SmartBert.load(package_dir, providers=[f"layer={AZURE}"]).sessions
+    assert sessions.open("layer_02").get_providers() == [AZURE, CPU]
+    for part in ("embeddings", "gate_02", "exit_02"):
+        assert sessions.open(part).get_providers() == [CPU]
+    # A provider without a role is for all roles that have none of their own.
+    sessions = SmartBert.load(package_dir, providers=[AZURE, CPU, f"gate={CPU}"]).sessions
+    assert sessions.providers == (AZURE, CPU)
+    assert sessions.open("layer_02").get_providers() == [AZURE, CPU]
+    assert sessions.open("gate_02").get_providers() == [CPU]
+
+
+def test_an_unknown_role_lists_those_there_are(package_dir: Path) -> None:
+    with pytest.raises(ProviderError, match="no part has the role 'tail'") as caught:
+        SmartBert.load(package_dir, providers=["tail=CPUExecutionProvider"])
+    assert caught.value.hint == "roles: embeddings, gate, layer, exit, stage, model"
+
+
+def test_an_unknown_provider_of_a_role_lists_those_available(package_dir: Path) -> None:
+    with pytest.raises(ProviderError, match="has no provider 'WarpDriveExecutionProvider' here") as caught:
+        SmartBert.load(package_dir, providers=[CPU, "layer=WarpDriveExecutionProvider"])
+    assert CPU in caught.value.hint
+    with pytest.raises(ProviderError, match="has no provider '' here"):
+        SmartBert.load(package_dir, providers=["layer="])
+
+
+# Weights that lie in other files
+
+
+def fused(folder: Path) -> Sessions:
+    package = open_package(folder)
+    return Sessions(package, package.manifest.variant("fused"))
+
+
+def borrowed_weight(folder: Path, part: str = "stage_02") -> Borrowed:
+    """The first weight that the part's graph borrows."""
+    return open_package(folder).manifest.component(part).files["fused-fp32"].borrowed[0]
+
+
+def edit_borrowed(folder: Path, part: str, change: dict[str, Any]) -> None:
+    """Change what the manifest says of it."""
+
+    def edit(document: dict[str, Any]) -> None:
+        (component,) = (entry for entry in document["components"] if entry["name"] == part)
+        component["files"]["fused-fp32"]["borrowed"][0].update(change)
+
+    edit_manifest(folder, edit)
+
+
+def test_a_borrowed_weight_that_was_changed_in_its_own_file_is_found_when_the_borrower_is_opened(
+    layouts_copy: Path,
+) -> None:
+    weight = borrowed_weight(layouts_copy)
+    assert (weight.file, weight.bytes) == ("graphs/layer_02.onnx", 4 * 32 * 32)
+    flip_byte(layouts_copy / weight.file, weight.offset + weight.bytes // 2)
+    sessions = fused(layouts_copy)
+    sessions.open("stage_01")
+    with pytest.raises(IntegrityError, match=r"^graphs/layer_02\.onnx does not match the manifest"):
+        sessions.open("stage_02")
+
+
+def test_a_lender_that_is_missing_is_found_before_anything_is_loaded(layouts_copy: Path) -> None:
+    (layouts_copy / borrowed_weight(layouts_copy).file).unlink()
+    with pytest.raises(IntegrityError, match=r"^graphs/layer_02\.onnx is missing"):
+        fused(layouts_copy)
+
+
+def test_borrowed_bytes_are_what_is_computed_with(layouts_dir: Path, layouts_copy: Path) -> None:
+    weight = borrowed_weight(layouts_copy)
+    feeds = {"hidden": np.ones((1, 3, 32), np.float32), "mask": np.zeros((1, 1, 1, 3), np.float32)}
+    feeds["hidden"][0, 1] = -2.0
+    before = fused(layouts_dir).run("stage_02", feeds)[0]
+    np.testing.assert_array_equal(fused(layouts_copy).run("stage_02", feeds)[0], before)
+    file = layouts_copy / weight.file
+    content = file.read_bytes()
+    end = weight.offset + weight.bytes
+    lent = np.frombuffer(content[weight.offset : end], weight.dtype).reshape(weight.dims)
+    file.write_bytes(content[: weight.offset] + np.zeros_like(lent).tobytes() + content[end:])
+    refresh_hashes(layouts_copy)
+    assert np.abs(fused(layouts_copy).run("stage_02", feeds)[0] - before).max() > 0.01
+
+
+def test_files_of_the_lenders_names_in_the_working_directory_are_not_read(
+    layouts_dir: Path, classifier: SmartBert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A graph names its lenders by their paths; only bytes that were hashed may be computed with.
+    for file in (layouts_dir / "graphs").iterdir():
+        (tmp_path / file.name).write_bytes(bytes(file.stat().st_size))
+    monkeypatch.chdir(tmp_path)
+    expected = [prediction.trace.decisions() for prediction in classifier.classify(SENTENCES)]
+    found = SmartBert.load(layouts_dir, layout="fused").classify(SENTENCES)
+    assert [prediction.trace.decisions() for prediction in found] == expected
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"offset": 10**9}, {"offset": -1}, {"bytes": 10**9}, {"file": "graphs/other.onnx"}, {"file": "../out.onnx"}],
+    ids=str,
+)
+def test_a_weight_borrowed_from_where_it_is_not_is_refused(layouts_copy: Path, change: dict[str, Any]) -> None:
+    edit_borrowed(layouts_copy, "stage_02", change)
+    with pytest.raises(ManifestError, match=r"stage_02\.onnx borrows layer\.\S+ from '\S+', where it is not") as caught:
+        open_package(layouts_copy)
+    assert caught.value.hint == "export again"
+
+
+def test_a_borrowed_range_may_end_where_its_file_ends_and_not_a_byte_later(layouts_copy: Path) -> None:
+    weight = borrowed_weight(layouts_copy)
+    last = (layouts_copy / weight.file).stat().st_size - weight.bytes
+    edit_borrowed(layouts_copy, "stage_02", {"offset": last})
+    open_package(layouts_copy)
+    edit_borrowed(layouts_copy, "stage_02", {"offset": last + 1})
+    with pytest.raises(ManifestError, match="where it is not"):
+        open_package(layouts_copy)

@@ -22,6 +22,8 @@ def run_bench(
     file: Annotated[Path, typer.Option(help="Labelled texts: tsv, csv or jsonl.")],
     preset: Annotated[str, typer.Option(help="Policy of policy.json to measure.")] = DEFAULT_PRESET,
     repeats: Annotated[int, typer.Option(help="Passes over the texts; each text counts with its median.")] = 3,
+    layout: Annotated[str | None, typer.Option(help="Layout to measure; default: the package's first.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Precision to measure; default: the package's first.")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
@@ -41,7 +43,7 @@ def run_bench(
     """
     if save is not None and (save.is_dir() or not save.parent.is_dir()):
         raise InputError(f"{save} cannot be written", hint="name a file in a folder that exists")
-    model = SmartBert.load(package, providers=provider, threads=threads)
+    model = SmartBert.load(package, layout=layout, precision=precision, providers=provider, threads=threads)
     columns = Columns(text=text_column, pair=pair_column, label=label_column)
     examples = read_examples(file, columns, labelled=True)
     with Steps() as steps:

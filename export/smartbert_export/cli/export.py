@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import Steps, require_extra, run_command
+from smartbert_runtime.errors import ConfigError
 
 
 def export(
@@ -22,6 +23,42 @@ def export(
         bool,
         typer.Option("--golden-texts/--no-golden-texts", help="Ship those texts, or their token ids only."),
     ] = True,
+    layout: Annotated[
+        list[str],
+        typer.Option(
+            help="separate: each layer, gate and exit head a graph of its own. fused: a layer with its exit head and "
+            "the next gate in one graph. single: one model.onnx for any onnxruntime binding, one text a call. "
+            "Repeat for several in one folder; the first is the default."
+        ),
+    ] = ["separate"],  # noqa: B006 - typer reads the default and never changes it
+    precision: Annotated[
+        list[str],
+        typer.Option(
+            help="fp32, int8 (a quarter of the size, faster) or int4 (smaller still, for size); repeatable. A part "
+            "whose labels change too often stays fp32, and SUMMARY.md says so."
+        ),
+    ] = ["fp32"],  # noqa: B006
+    target: Annotated[
+        str,
+        typer.Option(help="Processor that int8 is for: x86 (7-bit weights, right on all), x86-vnni or arm64 (8 bits)."),
+    ] = "x86",
+    check_file: Annotated[
+        Path | None,
+        typer.Option(help="500 texts or more that decide what may be quantised; default: made of the golden texts."),
+    ] = None,
+    fixed_shape: Annotated[
+        str | None,
+        typer.Option(
+            metavar="B,S",
+            help="Make every graph for batches of B texts of S tokens, as accelerators want it; the runtime pads and "
+            "splits, longer texts are cut.",
+        ),
+    ] = None,
+    ort_format: Annotated[
+        bool,
+        typer.Option("--ort-format", help="Write .ort files, and the operators that a reduced onnxruntime needs."),
+    ] = False,
+    opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs: 18 to 21.")] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Cut a checkpoint into ONNX parts: embeddings, and a gate, a layer and an exit head for each layer.
@@ -29,21 +66,42 @@ def export(
     Every part and every decision is compared with PyTorch before OUT appears; when one differs, nothing is written
     and the exit code is 3. Two exports of one checkpoint are byte-equal.
 
-    Example: smartbert-export ckpt/ out/
+    Example: smartbert-export ckpt/ out/ --layout fused --precision fp32 --precision int8
     """
     with require_extra("smartbert-export", "export"):
         from smartbert.quiet import quiet_libraries
+        from smartbert_export.graphs import GraphOptions
         from smartbert_export.package import ExportOptions, export_package
+        from smartbert_export.summary import export_lines
     quiet_libraries()
     started = time.perf_counter()
-    options = ExportOptions(golden_file=golden_file, golden_texts=golden_texts, overwrite=overwrite)
+    graphs = GraphOptions(
+        layouts=tuple(layout),
+        precisions=tuple(precision),
+        fixed_shape=_shape(fixed_shape),
+        ort_format=ort_format,
+        target=target,
+        opset=opset,
+    )
+    options = ExportOptions(
+        graphs=graphs, golden_file=golden_file, golden_texts=golden_texts, check_file=check_file, overwrite=overwrite
+    )
     with Steps() as steps:
         report = export_package(checkpoint, output, options, say=steps.say)
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
-    print(f"package  {output}: {len(report.parts)} parts, {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
-    worst = max(report.parts, key=lambda check: check.difference.max_abs)
-    print(f"parity   worst part {worst.part}: {worst.difference.max_abs:.1e} from PyTorch; all decisions equal")
+    print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
+    print("\n".join(export_lines(report.parity, report.quantization)))
     print(f'next     smartbert-infer {output} --text "..."')
+
+
+def _shape(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    try:
+        batch, tokens = map(int, text.split(","))
+    except ValueError as err:
+        raise ConfigError(f"--fixed-shape takes two numbers, not {text!r}", hint="such as --fixed-shape 1,64") from err
+    return batch, tokens
 
 
 def main() -> None:

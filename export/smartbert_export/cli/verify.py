@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import ReportFormat, Steps, require_extra, run_command
-from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.errors import ConfigError, ManifestError
 from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
+from smartbert_runtime.manifest import Manifest, Variant, open_package
 from smartbert_runtime.records import Columns
 from smartbert_runtime.report import verify_json, verify_text
 from smartbert_runtime.sessions import CPU, Sessions
@@ -29,6 +29,8 @@ def run_verify(
     text_column: Annotated[str | None, typer.Option(help="Its column of the text; default: found by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Its column of the second text, for pairs.")] = None,
     part: Annotated[str | None, typer.Option(help="Check only this part, e.g. layer_03.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Check only variants of this layout; default: all.")] = None,
+    precision: Annotated[str | None, typer.Option(help="Check only variants of this precision; default: all.")] = None,
     provider: Annotated[
         list[str], typer.Option(help="onnxruntime execution provider; repeat for an order of preference.")
     ] = [CPU],  # noqa: B006 - typer reads the default and never changes it
@@ -37,7 +39,9 @@ def run_verify(
 ) -> None:
     """Hash every file, then replay PyTorch's answers: each part on recorded inputs, then whole texts end to end.
 
-    Needs no torch, except with --against. Exit code 3 names the first part that differs, 1 a damaged folder.
+    Every layout and precision of the folder is checked: fp32 must decide as PyTorch did; of int8 and int4 the labels
+    must agree. Needs no torch, except with --against. Exit code 3 names the first part that differs, 1 a damaged
+    folder.
 
     Example: smartbert-verify out/ --against ckpt/ --file dev.tsv
     """
@@ -45,7 +49,7 @@ def run_verify(
         raise ConfigError("--file needs --against", hint="name the checkpoint, or leave out --file")
     opened = open_package(package)
     check_files(opened)
-    sessions = Sessions(opened, opened.manifest.variant(), providers=provider, threads=threads)
+    variants = _variants(opened.manifest, layout, precision, part)
     policy = opened.manifest.golden.policy
     columns = Columns(text=text_column, pair=pair_column)
     with Steps() as steps:
@@ -57,9 +61,28 @@ def run_verify(
                 from smartbert_export.oracle import ask_checkpoint
             quiet_libraries()
             golden, oracle = ask_checkpoint(against, opened, file, policy, columns=columns, say=steps.say), "PyTorch"
-        report = verify(sessions, golden, policy, oracle=oracle, part=part, on_part=steps.say)
-    print(verify_json(report) if format is ReportFormat.json else verify_text(report))
-    require_parity(report)
+        reports = []
+        for variant in variants:
+            sessions = Sessions(opened, variant, providers=provider, threads=threads)
+            reports.append(verify(sessions, golden, policy, oracle=oracle, part=part, on_part=steps.say))
+    print(verify_json(reports) if format is ReportFormat.json else "\n".join(map(verify_text, reports)))
+    for report in reports:
+        require_parity(report)
+
+
+def _variants(manifest: Manifest, layout: str | None, precision: str | None, part: str | None) -> list[Variant]:
+    """Those that are asked for and have the part; ManifestError when there is none."""
+    manifest.variant(layout, precision)
+    if part is not None:
+        manifest.component(part)
+    chosen = [v for v in manifest.variants if layout in (None, v.layout) and precision in (None, v.precision)]
+    having = [v for v in chosen if part is None or v.name in manifest.component(part).files]
+    if not having:
+        raise ManifestError(
+            f"{part} is in none of the variants {', '.join(v.name for v in chosen)}",
+            hint="leave out --layout and --precision",
+        )
+    return having
 
 
 def main() -> None:

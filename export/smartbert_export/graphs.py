@@ -1,0 +1,302 @@
+"""The package's graphs: every part traced, put into each layout, quantised where texts allow it, and written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+from torch import nn
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export.accuracy import Agreement, QuantizationReport, check_quantized
+from smartbert_export.convert import OPSET, OPSETS, Template, make_template
+from smartbert_export.mobile import convert_folder, coverage
+from smartbert_export.parts import LAYOUTS, Part, example_inputs, part_module, parts, signature
+from smartbert_export.quantize import FP32, PRECISIONS, WEIGHT_RANGE, quantized
+from smartbert_export.single import single_model, single_signature
+from smartbert_export.weights import GraphWriter, write_file
+from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.layouts import SINGLE
+from smartbert_runtime.manifest import Component, FileEntry, Variant
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.single import MODEL
+from smartbert_runtime.tokenizer import Tokens
+
+DEFAULT_TARGET = "x86"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphOptions:
+    """Which graphs to write; the first layout in the first precision is the package's default.
+
+    fixed_shape: batch and tokens that every graph is made for; None leaves both dynamic.
+    ort_format: onnxruntime's own files, which reduced builds need, in place of ONNX.
+    target: the processor that int8 is for; x86 is right on all of them.
+    """
+
+    layouts: tuple[str, ...] = ("separate",)
+    precisions: tuple[str, ...] = ("fp32",)
+    fixed_shape: tuple[int, int] | None = None
+    ort_format: bool = False
+    target: str = DEFAULT_TARGET
+    opset: int = OPSET
+
+    def __post_init__(self) -> None:
+        for given, known, what in (
+            (self.layouts, LAYOUTS, "layout"),
+            (self.precisions, PRECISIONS, "precision"),
+            ((self.target,), tuple(WEIGHT_RANGE), "target"),
+        ):
+            for name in given:
+                if name not in known:
+                    raise ConfigError(f"unknown {what} {name!r}", hint="known: " + ", ".join(known))
+            if not given or len(set(given)) < len(given):
+                raise ConfigError(f"a {what} must be named, and only once", hint="known: " + ", ".join(known))
+        if self.opset not in OPSETS:
+            raise ConfigError(f"unsupported opset {self.opset}", hint="supported: " + ", ".join(map(str, OPSETS)))
+        if self.fixed_shape is not None and (self.fixed_shape[0] < 1 or self.fixed_shape[1] < 2):
+            raise ConfigError(
+                f"a fixed shape of {self.fixed_shape[0]},{self.fixed_shape[1]} holds no text",
+                hint="give a batch of 1 or more and 2 tokens or more, such as --fixed-shape 1,64",
+            )
+
+        if self.fixed_shape is not None and SINGLE in self.layouts and self.fixed_shape[0] != 1:
+            raise ConfigError(
+                f"the layout 'single' takes one text a call, not batches of {self.fixed_shape[0]}",
+                hint=f"give --fixed-shape 1,{self.fixed_shape[1]}, or leave out --layout single",
+            )
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Every layout in every precision, the default first."""
+        return tuple(
+            Variant(name=f"{layout}-{precision}", layout=layout, precision=precision)
+            for layout in self.layouts
+            for precision in self.precisions
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graphs:
+    """What was written. operators: the list that a reduced build of onnxruntime needs, with ort_format."""
+
+    components: tuple[Component, ...]
+    quantization: dict[str, QuantizationReport]
+    operators: FileEntry | None = None
+
+
+@dataclass
+class _Entry:
+    part: Part
+    files: dict[str, FileEntry] = field(default_factory=dict)
+    coverage: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+def write_graphs(
+    model: SmartBertForSequenceClassification,
+    staging: Path,
+    options: GraphOptions,
+    policy: Policy,
+    check_tokens: Tokens | None,
+    say: Say = lambda step: None,
+) -> Graphs:
+    """Write the graphs of every variant into `staging`/graphs.
+
+    check_tokens: texts that decide what may be quantised; needed when any precision is not fp32.
+    policy: what a negative threshold means to the layout `single`, and how texts are run for that decision.
+    The model's weights are gone afterwards: the graphs have them, and a small machine has room for them once.
+    """
+    work = _Work(model, staging / "work", options, policy, check_tokens, say)
+    work.cut()
+    writer = GraphWriter(staging, share=len(options.layouts) > 1 and not options.ort_format)
+    (staging / "graphs").mkdir()
+    entries: dict[str, _Entry] = {}
+    written: dict[Path, FileEntry] = {}
+    # In this order whichever is the default, so that a layout borrows from the one with the smaller files.
+    for precision in PRECISIONS:
+        for layout in LAYOUTS:
+            if precision not in options.precisions or layout not in options.layouts:
+                continue
+            variant = f"{layout}-{precision}"
+            for part, source in work.files(layout, precision):
+                if source not in written:
+                    say(f"writing {source.stem} ({variant})")
+                    suffix = "" if source.parent.name == FP32 else f".{source.parent.name}"
+                    written[source] = writer.write(f"graphs/{source.stem}{suffix}.onnx", source)
+                entry = entries.setdefault(part.name, _Entry(part=part))
+                entry.files[variant] = written[source]
+                entry.coverage[variant] = work.coverage(part, source)
+    operators = _to_ort_format(staging, entries, say) if options.ort_format else None
+    shutil.rmtree(staging / "work")
+    order = [part.name for layout in LAYOUTS if layout != SINGLE for part in parts(model.config, layout)] + [MODEL]
+    components = tuple(
+        _component(model, entries[name]) for name in dict.fromkeys(_running_order(order)) if name in entries
+    )
+    return Graphs(components=components, quantization=work.reports, operators=operators)
+
+
+def _running_order(names: Sequence[str]) -> list[str]:
+    """Layer by layer, so that the manifest reads as a text goes."""
+    roles = ("gate", "layer", "exit", "stage")
+
+    def place(name: str) -> tuple[int, int]:
+        role, _, number = name.partition("_")
+        return (0, 0) if not number else (int(number), roles.index(role))
+
+    parts_only = [name for name in names if name != MODEL]
+    return [*sorted(dict.fromkeys(parts_only), key=place), MODEL]
+
+
+def _component(model: SmartBertForSequenceClassification, entry: _Entry) -> Component:
+    part = entry.part
+    inputs, outputs = single_signature(model.config) if part.role == MODEL else signature(model.config, part.kind)
+    return Component(
+        name=part.name,
+        role=part.role,
+        index=part.index,
+        inputs=inputs,
+        outputs=outputs,
+        files=entry.files,
+        coverage=entry.coverage,
+    )
+
+
+class _Work:
+    """Graphs as they are made, each precision's in a folder of its own; nothing of it stays in the package."""
+
+    def __init__(
+        self,
+        model: SmartBertForSequenceClassification,
+        folder: Path,
+        options: GraphOptions,
+        policy: Policy,
+        check_tokens: Tokens | None,
+        say: Say,
+    ) -> None:
+        self.model, self.folder, self.options, self.policy, self.say = model, folder, options, policy, say
+        self.reports: dict[str, QuantizationReport] = {}
+        self._check_tokens = check_tokens
+        self._templates: dict[str, Template] = {}
+        self._coverage: dict[tuple[str, str], dict[str, tuple[int, ...]]] = {}
+        self._checked: dict[tuple[bool, str], set[str]] = {}
+        self._known: dict[str, dict[str, Agreement]] = {}  # by precision, of parts that two layouts have
+
+    def cut(self) -> None:
+        """Write every part that any layout needs, in fp32; from here on only the model's config is used."""
+        needed = {part.name: part for layout in self.options.layouts for part in parts(self.model.config, layout)}
+        embeddings = needed.pop("embeddings")
+        for part in needed.values():
+            self._file(part, FP32)
+        # The table is about half of a small model, and writing it takes its size three times: everything else goes.
+        self._templates.clear()
+        for written in (self.model.backbone.encoder, self.model.gates, self.model.exits):
+            nn.Module.to(written, "meta")
+        self._file(embeddings, FP32)
+        self._templates.clear()
+        nn.Module.to(self.model, "meta")
+
+    def files(self, layout: str, precision: str) -> list[tuple[Part, Path]]:
+        """The graphs of one variant: those of refused parts are the fp32 ones."""
+        chosen = list(parts(self.model.config, layout))
+        refused = self._refused(chosen, precision, fused=layout != "separate")
+        sources = {part: self._file(part, FP32 if part.name in refused else precision) for part in chosen}
+        if layout != SINGLE:
+            return list(sources.items())
+        file = self.folder / precision / f"{MODEL}.onnx"
+        if not file.exists():
+            self.say(f"putting the parts into one graph ({precision})")
+            whole = single_model(self.model.config, chosen, lambda part: onnx.load(sources[part]), self.policy)
+            if self.options.fixed_shape is not None:
+                for value in whole.graph.input:
+                    for dim in value.type.tensor_type.shape.dim:
+                        if dim.dim_param:
+                            dim.dim_value = self.options.fixed_shape[1]
+            _save(whole, file)
+        return [(Part(name=MODEL, role=MODEL, kind=MODEL, index=0), file)]
+
+    def coverage(self, part: Part, source: Path) -> dict[str, tuple[int, ...]]:
+        """What accelerators would take of it: counted once for each kind of part."""
+        key = part.kind, source.parent.name
+        if key not in self._coverage:
+            self._coverage[key] = coverage(onnx.load(source))
+        return self._coverage[key]
+
+    def _refused(self, chosen: Sequence[Part], precision: str, *, fused: bool) -> set[str]:
+        if precision == FP32:
+            return set()
+        if (fused, precision) not in self._checked:
+            for part in chosen:
+                self._file(part, precision)
+            names = {part.name for part in chosen}
+            assert self._check_tokens is not None  # asked for by export_package
+            report = check_quantized(
+                chosen,
+                self.folder / FP32,
+                self.folder / precision,
+                self._check_tokens,
+                self.policy,
+                precision=precision,
+                classes=self.model.config.num_labels,
+                fused=fused,
+                known={name: found for name, found in self._known.get(precision, {}).items() if name in names},
+                say=self.say,
+            )
+            self.reports[f"{'fused' if fused else 'separate'}-{precision}"] = report
+            self._known.setdefault(precision, {}).update(report.alone)
+            self._checked[fused, precision] = {refusal.part for refusal in report.refused}
+            for refusal in report.refused:
+                self.say(
+                    f"{refusal.part} stays fp32: {refusal.why}, {refusal.agreement.labels:.2%} of the labels as in fp32"
+                )
+        return self._checked[fused, precision]
+
+    def _file(self, part: Part, precision: str) -> Path:
+        file = self.folder / precision / f"{part.name}.onnx"
+        if file.exists():
+            return file
+        if precision == FP32:
+            graph = self._template(part).filled(part_module(self.model, part.role, part.index))
+        else:
+            self.say(f"quantising {part.name} to {precision}")
+            graph = quantized(onnx.load(self._file(part, FP32)), precision, self.options.target)
+        return _save(graph, file)
+
+    def _template(self, part: Part) -> Template:
+        if part.kind not in self._templates:
+            self.say(f"tracing {part.kind}")
+            inputs, outputs = signature(self.model.config, part.kind)
+            self._templates[part.kind] = make_template(
+                part_module(self.model, part.role, part.index),
+                example_inputs(self.model.config, part.role, self.options.fixed_shape),
+                inputs,
+                outputs,
+                fixed=self.options.fixed_shape,
+                opset=self.options.opset,
+            )
+        return self._templates[part.kind]
+
+
+def _save(model: onnx.ModelProto, file: Path) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(model.SerializeToString(deterministic=True))
+    return file
+
+
+def _to_ort_format(staging: Path, entries: dict[str, _Entry], say: Say) -> FileEntry:
+    """Replace graphs/*.onnx by *.ort, and list the operators they use for a reduced build."""
+    say("converting to onnxruntime's own format")
+    converted = staging / "work" / "ort"
+    config = convert_folder(staging / "graphs", converted)
+    moved: dict[str, FileEntry] = {}
+    for file in sorted((staging / "graphs").glob("*.onnx")):
+        moved[f"graphs/{file.name}"] = write_file(
+            staging, f"graphs/{file.stem}.ort", (converted / f"{file.stem}.ort").read_bytes()
+        )
+        file.unlink()
+    for entry in entries.values():
+        entry.files = {variant: moved[found.file] for variant, found in entry.files.items()}
+    lines = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    return write_file(staging, "graphs/required_operators.config", ("\n".join(lines) + "\n").encode())

@@ -1,0 +1,221 @@
+"""The layout `single`: all parts in one graph that decides by itself, so that any onnxruntime binding runs it.
+
+The `If`s are flat: per layer one around the stage, and one around the next gate for a text that skipped it. Nested
+(`else: the rest of the model`) they cost 20 to 59 %, because weights below the first level are not prepacked. An
+untaken branch costs nothing on the CPU. Shape letters: s sequence, h hidden, c classes, l layers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from smartbert.configuration import SmartBertConfig
+from smartbert_export.parts import Part, signature
+from smartbert_runtime.fixed_shape import SEQUENCE
+from smartbert_runtime.manifest import TensorSpec
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.single import EXIT_THRESHOLD, SKIP_THRESHOLD
+
+_IDS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def single_signature(config: SmartBertConfig) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs of the graph. A negative threshold means the packaged default; every input is required."""
+    ids = tuple(TensorSpec(name=name, dtype="int64", dims=("1", SEQUENCE)) for name in _IDS)
+    thresholds = tuple(TensorSpec(name=name, dtype="float32", dims=()) for name in (SKIP_THRESHOLD, EXIT_THRESHOLD))
+    outputs = (
+        TensorSpec(name="logits", dtype="float32", dims=("1", str(config.num_labels))),
+        TensorSpec(name="exit_layer", dtype="int64", dims=()),
+        TensorSpec(name="layers_run", dtype="int64", dims=(str(config.layers),)),
+    )
+    return (*ids, *thresholds), outputs
+
+
+def single_model(
+    config: SmartBertConfig,
+    parts: Sequence[Part],
+    load: Callable[[Part], onnx.ModelProto],
+    policy: Policy,
+) -> onnx.ModelProto:
+    """One model of the layout `fused`'s parts; `load` gives each part's graph, one after another.
+
+    policy: the thresholds that a negative input stands for.
+    """
+    builder = _Builder()
+    named = {part.name: part for part in parts}
+    layers, classes = config.layers, config.num_labels
+    builder.inline(load(named["embeddings"]), "embeddings", {name: name for name in _IDS}, ["hidden_00", "mask"])
+    _thresholds(builder, policy)
+    builder.constant("one", np.float32(1.0))
+    builder.constant("tiny", np.float32(1e-30))
+    builder.constant("largest_entropy", np.float32(-math.log(classes)))
+    builder.constant("scalar", np.array([], dtype=np.int64))
+    builder.constant("class_axis", np.array([1], dtype=np.int64))
+    builder.constant("logits_00", np.zeros((1, classes), dtype=np.float32))
+    builder.constant("done_00", np.array(False))
+    builder.constant("exit_00", np.int64(layers))
+    skip = builder.inline(load(named["gate_01"]), "gate_01", {"hidden": "hidden_00", "mask": "mask"}, ["skip_01"])[0]
+    for layer in range(1, layers + 1):
+        before, here, after = f"{layer - 1:02d}", f"{layer:02d}", f"{layer + 1:02d}"
+        last = layer == layers
+        builder.node("Reshape", [skip, "scalar"], f"skip_scalar_{here}")
+        builder.node("GreaterOrEqual", [f"skip_scalar_{here}", "skip_logit"], f"skips_{here}")
+        builder.node("Not", [f"skips_{here}"], f"wants_{here}")
+        builder.node("Not", [f"done_{before}"], f"open_{here}")
+        builder.node("And", [f"wants_{here}", f"open_{here}"], f"runs_{here}")
+        told = [f"hidden_{here}", f"stage_logits_{here}", *([] if last else [f"told_{here}"])]
+        kept = [f"hidden_{before}", f"logits_{before}", *([] if last else [skip])]
+        feeds = {"hidden": f"hidden_{before}", "mask": "mask"}
+        kind = "last stage" if last else "stage"
+        outputs = signature(config, kind)[1]
+        builder.branch(f"runs_{here}", load(named[f"stage_{here}"]), f"stage_{here}", feeds, told, kept, outputs)
+        builder.node("And", [f"skips_{here}", f"open_{here}"], f"skipped_{here}")
+        feeds = {"hidden": f"hidden_{here}", "mask": "mask"}
+        if last:
+            output = signature(config, "exit")[1]
+            builder.branch(
+                f"skipped_{here}", load(named[f"exit_{here}"]), f"exit_{here}", feeds, ["logits"],
+                [f"stage_logits_{here}"], output,
+            )  # fmt: skip
+            break
+        builder.node("Identity", [f"stage_logits_{here}"], f"logits_{here}")
+        _entropy(builder, here)
+        builder.node("Less", [f"entropy_{here}", "exit_below"], f"sure_{here}")
+        builder.node("And", [f"sure_{here}", f"runs_{here}"], f"exits_{here}")
+        builder.constant(f"number_{here}", np.int64(layer))
+        builder.node("Where", [f"exits_{here}", f"number_{here}", f"exit_{before}"], f"exit_{here}")
+        builder.node("Or", [f"done_{before}", f"exits_{here}"], f"done_{here}")
+        skip, output = f"skip_{after}", signature(config, "gate")[1]
+        builder.branch(
+            f"skipped_{here}", load(named[f"gate_{after}"]), f"gate_{after}", feeds, [skip], [f"told_{here}"], output
+        )
+    builder.node("Identity", [f"exit_{layers - 1:02d}"], "exit_layer")
+    _layers_run(builder, layers)
+    return builder.model(*single_signature(config))
+
+
+def _thresholds(builder: _Builder, policy: Policy) -> None:
+    """The skip threshold as a logit (1 -> infinity, never), the exit threshold as it is; negative: the default."""
+    builder.constant("zero", np.float32(0.0))
+    for name, default in ((SKIP_THRESHOLD, policy.skip_threshold), (EXIT_THRESHOLD, policy.exit_threshold)):
+        builder.constant(f"{name}.default", np.float32(default))
+        builder.node("Less", [name, "zero"], f"{name}.is_default")
+    builder.constant("whole", np.float32(1.0))
+    builder.node("Where", ["skip_threshold.is_default", "skip_threshold.default", SKIP_THRESHOLD], "skip_probability")
+    builder.node("Where", ["exit_threshold.is_default", "exit_threshold.default", EXIT_THRESHOLD], "exit_below")
+    builder.node("Sub", ["whole", "skip_probability"], "run_probability")
+    builder.node("Div", ["skip_probability", "run_probability"], "skip_odds")
+    builder.node("Log", ["skip_odds"], "skip_logit")
+
+
+def _entropy(builder: _Builder, here: str) -> None:
+    builder.node("Softmax", [f"logits_{here}"], f"p_{here}", axis=-1)
+    builder.node("Max", [f"p_{here}", "tiny"], f"p_positive_{here}")
+    builder.node("Log", [f"p_positive_{here}"], f"log_p_{here}")
+    builder.node("Mul", [f"p_{here}", f"log_p_{here}"], f"p_log_p_{here}")
+    builder.node("ReduceSum", [f"p_log_p_{here}"], f"sum_{here}", keepdims=0)
+    builder.node("Div", [f"sum_{here}", "largest_entropy"], f"entropy_{here}")
+
+
+def _layers_run(builder: _Builder, layers: int) -> None:
+    builder.constant("flat", np.array([1], dtype=np.int64))
+    names = []
+    for layer in range(1, layers + 1):
+        builder.node("Cast", [f"runs_{layer:02d}"], f"run_{layer:02d}", to=TensorProto.INT64)
+        builder.node("Reshape", [f"run_{layer:02d}", "flat"], f"run_flat_{layer:02d}")
+        names.append(f"run_flat_{layer:02d}")
+    builder.node("Concat", names, "layers_run", axis=0)
+
+
+class _Builder:
+    """Collects nodes and weights; parts come in with their names prefixed, their weights in the outermost graph."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.opsets: dict[str, int] = {}
+        self.ir_version = 0
+
+    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: int) -> None:
+        node = helper.make_node(op, inputs, [output])
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+        self.nodes.append(node)
+
+    def constant(self, name: str, value: object) -> None:
+        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
+
+    def inline(
+        self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
+    ) -> Sequence[str]:
+        """Put a part's nodes here, its inputs and outputs renamed."""
+        self.nodes += self._renamed(part, prefix, feeds, outputs)
+        return outputs
+
+    def branch(
+        self,
+        condition: str,
+        part: onnx.ModelProto,
+        prefix: str,
+        feeds: dict[str, str],
+        outputs: Sequence[str],
+        otherwise: Sequence[str],
+        specs: Sequence[TensorSpec],
+    ) -> None:
+        """`outputs` are the part's where `condition` holds, and the values `otherwise` where it does not."""
+        inner = [f"{prefix}/then/{name}" for name in outputs]
+        passed = [f"{prefix}/else/{name}" for name in outputs]
+        then = helper.make_graph(self._renamed(part, prefix, feeds, inner), f"{prefix}_run", [], _infos(inner, specs))
+        other = helper.make_graph(
+            [helper.make_node("Identity", [value], [name]) for value, name in zip(otherwise, passed, strict=True)],
+            f"{prefix}_not_run",
+            [],
+            _infos(passed, specs),
+        )
+        self.nodes.append(helper.make_node("If", [condition], list(outputs), then_branch=then, else_branch=other))
+
+    def _renamed(
+        self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
+    ) -> list[onnx.NodeProto]:
+        self.ir_version = max(self.ir_version, part.ir_version)
+        self.opsets |= {entry.domain: entry.version for entry in part.opset_import}
+        names = dict(feeds)
+        names |= {value.name: name for value, name in zip(part.graph.output, outputs, strict=True)}
+        for tensor in part.graph.initializer:
+            names[tensor.name] = f"{prefix}/{tensor.name}"
+            tensor.name = names[tensor.name]
+            self.weights.append(tensor)
+        nodes = []
+        for node in part.graph.node:
+            for places in (node.input, node.output):
+                for number, name in enumerate(places):
+                    if name:  # an empty name is an input left out
+                        places[number] = names.setdefault(name, f"{prefix}/{name}")
+            node.name = ""
+            nodes.append(node)
+        return nodes
+
+    def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "smartbert",
+            _infos([spec.name for spec in inputs], inputs),
+            _infos([spec.name for spec in outputs], outputs),
+            self.weights,
+        )
+        opsets = [helper.make_opsetid(domain, version) for domain, version in sorted(self.opsets.items())]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
+
+
+def _infos(names: Sequence[str], specs: Sequence[TensorSpec]) -> list[onnx.ValueInfoProto]:
+    types = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+    return [
+        helper.make_tensor_value_info(
+            name, types[spec.dtype], [int(dim) if dim.isdigit() else dim for dim in spec.dims]
+        )
+        for name, spec in zip(names, specs, strict=True)
+    ]
