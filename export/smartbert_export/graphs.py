@@ -36,6 +36,7 @@ class GraphOptions:
     fixed_shape: batch and tokens that every graph is made for; None leaves both dynamic.
     ort_format: onnxruntime's own files, which reduced builds need, in place of ONNX.
     target: the processor that int8 is for; x86 is right on all of them.
+    opset: ONNX operator set of the graphs.
     """
 
     layouts: tuple[str, ...] = ("separate",)
@@ -111,7 +112,7 @@ def write_graphs(
     """
     work = _Work(model, staging / "work", options, policy, check_tokens, say)
     work.cut()
-    writer = GraphWriter(staging, share=len(options.layouts) > 1 and not options.ort_format)
+    writer = GraphWriter(staging, share=len(options.variants()) > 1 and not options.ort_format)
     (staging / "graphs").mkdir()
     entries: dict[str, _Entry] = {}
     written: dict[Path, FileEntry] = {}
@@ -208,12 +209,8 @@ class _Work:
         file = self.folder / precision / f"{MODEL}.onnx"
         if not file.exists():
             self.say(f"putting the parts into one graph ({precision})")
-            whole = single_model(self.model.config, chosen, lambda part: onnx.load(sources[part]), self.policy)
-            if self.options.fixed_shape is not None:
-                for value in whole.graph.input:
-                    for dim in value.type.tensor_type.shape.dim:
-                        if dim.dim_param:
-                            dim.dim_value = self.options.fixed_shape[1]
+            config, fixed = self.model.config, self.options.fixed_shape
+            whole = single_model(config, chosen, lambda part: onnx.load(sources[part]), self.policy, fixed)
             _save(whole, file)
         return [(Part(name=MODEL, role=MODEL, kind=MODEL, index=0), file)]
 

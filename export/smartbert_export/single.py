@@ -8,7 +8,7 @@ untaken branch costs nothing on the CPU. Shape letters: s sequence, h hidden, c 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from smartbert.configuration import SmartBertConfig
 from smartbert_export.parts import Part, signature
-from smartbert_runtime.fixed_shape import SEQUENCE
+from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.manifest import TensorSpec
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.single import EXIT_THRESHOLD, SKIP_THRESHOLD
@@ -41,21 +41,21 @@ def single_model(
     parts: Sequence[Part],
     load: Callable[[Part], onnx.ModelProto],
     policy: Policy,
+    fixed_shape: tuple[int, int] | None = None,
 ) -> onnx.ModelProto:
     """One model of the layout `fused`'s parts; `load` gives each part's graph, one after another.
 
-    policy: the thresholds that a negative input stands for.
+    policy: the thresholds that a negative input stands for. fixed_shape: batch (1) and tokens that the parts were made
+    for.
     """
-    builder = _Builder()
+    builder = _Builder({} if fixed_shape is None else dict(zip((BATCH, SEQUENCE), fixed_shape, strict=True)))
     named = {part.name: part for part in parts}
     layers, classes = config.layers, config.num_labels
     builder.inline(load(named["embeddings"]), "embeddings", {name: name for name in _IDS}, ["hidden_00", "mask"])
     _thresholds(builder, policy)
-    builder.constant("one", np.float32(1.0))
     builder.constant("tiny", np.float32(1e-30))
     builder.constant("largest_entropy", np.float32(-math.log(classes)))
     builder.constant("scalar", np.array([], dtype=np.int64))
-    builder.constant("class_axis", np.array([1], dtype=np.int64))
     builder.constant("logits_00", np.zeros((1, classes), dtype=np.float32))
     builder.constant("done_00", np.array(False))
     builder.constant("exit_00", np.int64(layers))
@@ -135,7 +135,8 @@ def _layers_run(builder: _Builder, layers: int) -> None:
 class _Builder:
     """Collects nodes and weights; parts come in with their names prefixed, their weights in the outermost graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: Mapping[str, int]) -> None:
+        self._fixed = fixed
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
         self.opsets: dict[str, int] = {}
@@ -169,12 +170,14 @@ class _Builder:
         """`outputs` are the part's where `condition` holds, and the values `otherwise` where it does not."""
         inner = [f"{prefix}/then/{name}" for name in outputs]
         passed = [f"{prefix}/else/{name}" for name in outputs]
-        then = helper.make_graph(self._renamed(part, prefix, feeds, inner), f"{prefix}_run", [], _infos(inner, specs))
+        then = helper.make_graph(
+            self._renamed(part, prefix, feeds, inner), f"{prefix}_run", [], self._infos(inner, specs)
+        )
         other = helper.make_graph(
             [helper.make_node("Identity", [value], [name]) for value, name in zip(otherwise, passed, strict=True)],
             f"{prefix}_not_run",
             [],
-            _infos(passed, specs),
+            self._infos(passed, specs),
         )
         self.nodes.append(helper.make_node("If", [condition], list(outputs), then_branch=then, else_branch=other))
 
@@ -203,19 +206,18 @@ class _Builder:
         graph = helper.make_graph(
             self.nodes,
             "smartbert",
-            _infos([spec.name for spec in inputs], inputs),
-            _infos([spec.name for spec in outputs], outputs),
+            self._infos([spec.name for spec in inputs], inputs),
+            self._infos([spec.name for spec in outputs], outputs),
             self.weights,
         )
         opsets = [helper.make_opsetid(domain, version) for domain, version in sorted(self.opsets.items())]
         return helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
 
-
-def _infos(names: Sequence[str], specs: Sequence[TensorSpec]) -> list[onnx.ValueInfoProto]:
-    types = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-    return [
-        helper.make_tensor_value_info(
-            name, types[spec.dtype], [int(dim) if dim.isdigit() else dim for dim in spec.dims]
-        )
-        for name, spec in zip(names, specs, strict=True)
-    ]
+    def _infos(self, names: Sequence[str], specs: Sequence[TensorSpec]) -> list[onnx.ValueInfoProto]:
+        types = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
+        return [
+            helper.make_tensor_value_info(
+                name, types[spec.dtype], [int(d) if d.isdigit() else self._fixed.get(d, d) for d in spec.dims]
+            )
+            for name, spec in zip(names, specs, strict=True)
+        ]

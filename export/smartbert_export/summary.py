@@ -160,9 +160,11 @@ def _coverage(manifest: Manifest) -> list[str]:
     lines = [
         "## What accelerators would take",
         "",
-        "Nodes by onnxruntime's own usability checker, not seen on a device. "
+        "Nodes by onnxruntime's own usability checker, not seen on a device."
         + (
-            "" if manifest.model.fixed_shape else "Dynamic shapes are hardly taken: export with --fixed-shape for them."
+            ""
+            if manifest.model.fixed_shape
+            else " Dynamic shapes are hardly taken: export with --fixed-shape for them."
         ),
         "",
     ]

@@ -19,6 +19,7 @@ from smartbert_export.accuracy import ALONE, QuantizationReport, check_quantized
 from smartbert_export.golden import recombined
 from smartbert_export.parts import parts
 from smartbert_runtime import SmartBert
+from smartbert_runtime.engine import run_batch
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LAYERS, SENTENCES
@@ -171,6 +172,19 @@ class Folder:
             self._sessions[part] = onnxruntime.InferenceSession(str(file), options)
         outputs: list[NDArray[np.float32]] = self._sessions[part].run(None, feeds)
         return outputs
+
+
+@pytest.mark.parametrize("layer", [2, 3])
+def test_texts_that_leave_at_a_damaged_head_are_counted_as_leaving_elsewhere(trial: Trial, layer: int) -> None:
+    """A head that is never sure lets everybody pass, and changes nothing for those who left before or would later."""
+    fp32 = run_batch(Folder(trial.exact, {}), trial.tokens, POLICY, layers=LAYERS, classes=3)
+    leave_here = np.mean([outcome.trace.exit_layer == layer for outcome in fp32])
+    assert leave_here > 0
+    for weight in ("classify.weight", "classify.bias"):
+        trial.damage(f"exit_{layer:02d}", weight, np.zeros_like)
+    agreements = trial.check().alone
+    assert agreements[f"exit_{layer:02d}"].exit_layers == pytest.approx(1.0 - leave_here)
+    assert {found.exit_layers for part, found in agreements.items() if part != f"exit_{layer:02d}"} == {1.0}
 
 
 def head_labels(folder: Folder, tokens: Tokens) -> NDArray[np.int64]:
