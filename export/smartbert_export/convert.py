@@ -6,7 +6,8 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -188,6 +189,18 @@ def _check_interface(model: onnx.ModelProto, inputs: Sequence[TensorSpec], outpu
                     f"traced {value.name} {dims} where {spec.name} {spec.dims} was meant",
                     hint="this version of torch traces differently; use the versions in the constraints file",
                 )
+
+
+@contextmanager
+def own_logging() -> Iterator[None]:
+    """What is imported inside leaves the program's logging alone: onnxruntime's tools turn on INFO for all of it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 class quiet_logger:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from smartbert_export.convert import quiet_logger
+from smartbert_export.convert import own_logging, quiet_logger
 
 # Names as onnxruntime's providers have them, and the list of operators that each is judged by.
 COREML_PROGRAM = "CoreMLExecutionProvider (MLProgram)"
@@ -21,7 +21,8 @@ def coverage(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
     What is dynamic is not taken: judge graphs made with a fixed shape.
     """
-    from onnxruntime.tools.mobile_helpers import usability_checker
+    with own_logging():
+        from onnxruntime.tools.mobile_helpers import usability_checker
 
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
@@ -39,7 +40,8 @@ def coverage(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
 
 def convert_folder(graphs: Path, output: Path) -> Path:
     """Write each NAME.onnx of `graphs` as `output`/NAME.ort; returns the list of operators for a reduced build."""
-    from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
+    with own_logging():
+        from onnxruntime.tools.convert_onnx_models_to_ort import OptimizationStyle, convert_onnx_models_to_ort
 
     output.mkdir()
     # It reports each file on stdout, and the list in its log.

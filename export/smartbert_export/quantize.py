@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from smartbert_export.convert import quiet_logger
+from smartbert_export.convert import own_logging, quiet_logger
 
 FP32, INT8, INT4 = "fp32", "int8", "int4"
 PRECISIONS = (FP32, INT8, INT4)
@@ -162,7 +162,8 @@ def _row_nodes(x: str) -> list[onnx.NodeProto]:
 
 
 def _quantize_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+    with own_logging():
+        from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     left = [
         node.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -9,7 +11,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from smartbert_export.convert import OPSETS, TWIN_ROWS, Template, make_template
+from smartbert_export.convert import OPSETS, TWIN_ROWS, Template, make_template, own_logging
 from smartbert_runtime.errors import ExportError
 from smartbert_runtime.manifest import TensorSpec
 
@@ -136,3 +138,12 @@ def test_a_large_table_comes_whole_though_it_is_traced_with_fewer_rows(rows: int
     (found,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"ids": ids_bs})
     with torch.inference_mode():
         np.testing.assert_array_equal(found, module(torch.from_numpy(ids_bs)).numpy())
+
+
+def test_what_is_imported_inside_own_logging_leaves_the_programs_logging_alone() -> None:
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    with own_logging():
+        root.setLevel(logging.DEBUG)
+        root.addHandler(logging.NullHandler())
+    assert (root.level, root.handlers) == before
