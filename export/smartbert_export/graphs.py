@@ -191,13 +191,14 @@ class _Work:
         embeddings = needed.pop("embeddings")
         for part in needed.values():
             self._file(part, FP32)
-        # The table is about half of a small model, and writing it takes its size three times: everything else goes.
+        # The table is about half of a small model, and writing it takes twice its size: everything else goes before.
         self._templates.clear()
         for written in (self.model.backbone.encoder, self.model.gates, self.model.exits):
             nn.Module.to(written, "meta")
-        self._file(embeddings, FP32)
+        graph = self._graph(embeddings)
         self._templates.clear()
         nn.Module.to(self.model, "meta")
+        _save(graph, self._place(embeddings, FP32))
 
     def files(self, layout: str, precision: str) -> list[tuple[Part, Path]]:
         """The graphs of one variant: those of refused parts are the fp32 ones."""
@@ -250,16 +251,20 @@ class _Work:
                 )
         return self._checked[fused, precision]
 
+    def _place(self, part: Part, precision: str) -> Path:
+        return self.folder / precision / f"{part.name}.onnx"
+
     def _file(self, part: Part, precision: str) -> Path:
-        file = self.folder / precision / f"{part.name}.onnx"
+        file = self._place(part, precision)
         if file.exists():
             return file
         if precision == FP32:
-            graph = self._template(part).filled(part_module(self.model, part.role, part.index))
-        else:
-            self.say(f"quantising {part.name} to {precision}")
-            graph = quantized(onnx.load(self._file(part, FP32)), precision, self.options.target)
-        return _save(graph, file)
+            return _save(self._graph(part), file)
+        self.say(f"quantising {part.name} to {precision}")
+        return _save(quantized(onnx.load(self._file(part, FP32)), precision, self.options.target), file)
+
+    def _graph(self, part: Part) -> onnx.ModelProto:
+        return self._template(part).filled(part_module(self.model, part.role, part.index))
 
     def _template(self, part: Part) -> Template:
         if part.kind not in self._templates:

@@ -44,9 +44,8 @@ def do_runs(
     for folder in (results, work):
         _check_writable(folder)
     say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     with (
-        _environment(OMP_NUM_THREADS=str(threads)),
+        _environment(OMP_NUM_THREADS=str(threads_a_run(jobs))),
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
     ):
         waiting = {pool.submit(_one, run, results, work, keep_checkpoints, overwrite): run for run in missing}
@@ -63,6 +62,13 @@ def do_runs(
         ) from failed
     if failed is not None:
         raise failed
+
+
+def threads_a_run(jobs: int) -> int:
+    """Each run's share of the cores, or OMP_NUM_THREADS where it asks for fewer: another command may have the rest."""
+    share = max(1, len(os.sched_getaffinity(0)) // jobs)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(wanted)) if wanted.isdigit() and int(wanted) else share
 
 
 def _check_writable(folder: Path) -> None:
