@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from smartbert_export.parts import Part
 from smartbert_runtime.engine import Outcome, run_batch
 from smartbert_runtime.policy import Policy
-from smartbert_runtime.sessions import available_threads
+from smartbert_runtime.sessions import CPU, available_threads, session_options
 from smartbert_runtime.tokenizer import Tokens
 
 # Labels equal to fp32's: with one part quantised, and with all of them.
@@ -246,13 +246,10 @@ class _Sessions:
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         if part not in self._sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = available_threads()
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            options.enable_cpu_mem_arena = False  # an arena a session keeps what its largest batch needed
-            options.log_severity_level = 3
+            # No arena: a session's keeps what its largest batch needed.
+            options = session_options(available_threads(), arena=False)
             self._sessions[part] = onnxruntime.InferenceSession(
-                str(self._folder / f"{part}.onnx"), sess_options=options, providers=["CPUExecutionProvider"]
+                str(self._folder / f"{part}.onnx"), sess_options=options, providers=[CPU]
             )
         outputs: list[NDArray[np.float32]] = self._sessions[part].run(None, feeds)
         return outputs

@@ -19,9 +19,10 @@ from smartbert_export.quantize import FP32, PRECISIONS, WEIGHT_RANGE, quantized
 from smartbert_export.single import single_model, single_signature
 from smartbert_export.weights import GraphWriter, write_file
 from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.layouts import SINGLE
+from smartbert_runtime.layouts import SEPARATE, SINGLE
 from smartbert_runtime.manifest import Component, FileEntry, Variant
 from smartbert_runtime.policy import Policy
+from smartbert_runtime.sessions import ROLES
 from smartbert_runtime.single import MODEL
 from smartbert_runtime.tokenizer import Tokens
 
@@ -39,8 +40,8 @@ class GraphOptions:
     opset: ONNX operator set of the graphs.
     """
 
-    layouts: tuple[str, ...] = ("separate",)
-    precisions: tuple[str, ...] = ("fp32",)
+    layouts: tuple[str, ...] = (SEPARATE,)
+    precisions: tuple[str, ...] = (FP32,)
     fixed_shape: tuple[int, int] | None = None
     ort_format: bool = False
     target: str = DEFAULT_TARGET
@@ -64,7 +65,6 @@ class GraphOptions:
                 f"a fixed shape of {self.fixed_shape[0]},{self.fixed_shape[1]} holds no text",
                 hint="give a batch of 1 or more and 2 tokens or more, such as --fixed-shape 1,64",
             )
-
         if self.fixed_shape is not None and SINGLE in self.layouts and self.fixed_shape[0] != 1:
             raise ConfigError(
                 f"the layout 'single' takes one text a call, not batches of {self.fixed_shape[0]}",
@@ -132,23 +132,13 @@ def write_graphs(
                 entry.coverage[variant] = work.coverage(part, source)
     operators = _to_ort_format(staging, entries, say) if options.ort_format else None
     shutil.rmtree(staging / "work")
-    order = [part.name for layout in LAYOUTS if layout != SINGLE for part in parts(model.config, layout)] + [MODEL]
-    components = tuple(
-        _component(model, entries[name]) for name in dict.fromkeys(_running_order(order)) if name in entries
-    )
+    components = tuple(_component(model, entry) for entry in sorted(entries.values(), key=_place))
     return Graphs(components=components, quantization=work.reports, operators=operators)
 
 
-def _running_order(names: Sequence[str]) -> list[str]:
-    """Layer by layer, so that the manifest reads as a text goes."""
-    roles = ("gate", "layer", "exit", "stage")
-
-    def place(name: str) -> tuple[int, int]:
-        role, _, number = name.partition("_")
-        return (0, 0) if not number else (int(number), roles.index(role))
-
-    parts_only = [name for name in names if name != MODEL]
-    return [*sorted(dict.fromkeys(parts_only), key=place), MODEL]
+def _place(entry: _Entry) -> tuple[bool, int, int]:
+    """Layer by layer, so that the manifest reads as a text goes; the graph of everything last."""
+    return entry.part.role == MODEL, entry.part.index, ROLES.index(entry.part.role)
 
 
 def _component(model: SmartBertForSequenceClassification, entry: _Entry) -> Component:
@@ -203,7 +193,7 @@ class _Work:
     def files(self, layout: str, precision: str) -> list[tuple[Part, Path]]:
         """The graphs of one variant: those of refused parts are the fp32 ones."""
         chosen = list(parts(self.model.config, layout))
-        refused = self._refused(chosen, precision, fused=layout != "separate")
+        refused = self._refused(chosen, precision, fused=layout != SEPARATE)
         sources = {part: self._file(part, FP32 if part.name in refused else precision) for part in chosen}
         if layout != SINGLE:
             return list(sources.items())

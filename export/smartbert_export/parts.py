@@ -13,6 +13,7 @@ from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
 from smartbert_export.heads import StagePart
 from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
+from smartbert_runtime.layouts import FUSED, SEPARATE, SINGLE
 from smartbert_runtime.manifest import TensorSpec
 
 # role -> (inputs, outputs); a dimension in capitals is filled in from the model's config.
@@ -35,7 +36,7 @@ SIGNATURES: dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
     # No gate follows the last layer.
     "last stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
 }
-LAYOUTS = ("separate", "fused", "single")
+LAYOUTS = (SEPARATE, FUSED, SINGLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
     yield Part(name="embeddings", role="embeddings", kind="embeddings", index=0)
     for index in range(1, config.layers + 1):
         last = index == config.layers
-        roles = ["gate", "layer", "exit"] if layout == "separate" else ["gate", "stage", *(["exit"] if last else [])]
+        roles = ["gate", "layer", "exit"] if layout == SEPARATE else ["gate", "stage", *(["exit"] if last else [])]
         for role in roles:
             kind = "last stage" if role == "stage" and last else role
             yield Part(name=f"{role}_{index:02d}", role=role, kind=kind, index=index)

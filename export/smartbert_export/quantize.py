@@ -4,7 +4,7 @@
 every row (token) has a scale of its own.
 - int8: weights per output channel, activations per row, multiplied by `MatMulInteger`. Standard operators only.
 - int4: `MatMulNBits` of onnxruntime, blocks of 32 weights with a scale each: for size, not for speed.
-- Embedding tables are int8 with a scale a row in both; at 4 bits they would lose more than all layers together.
+- Embedding tables are int8 with a scale a row in both.
 """
 
 from __future__ import annotations
@@ -165,11 +165,8 @@ def _quantize_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     with own_logging():
         from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
-    left = [
-        node.name
-        for node in _named(model.graph)
-        if node.op_type == "MatMul" and node.input[1] not in _weights(model.graph)
-    ]
+    weights = _weights(model.graph)
+    left = [node.name for node in _named(model.graph) if node.op_type == "MatMul" and node.input[1] not in weights]
     # Level 4 multiplies in int8, each block of a row with a scale of its own.
     config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=4)
     with quiet_logger("onnxruntime.quantization.matmul_nbits_quantizer"):

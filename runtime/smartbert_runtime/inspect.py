@@ -64,6 +64,7 @@ def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspe
     """Facts of every variant; with `providers`, each part is loaded on them and its nodes are counted."""
     manifest = package.manifest
     policies = package.policies()
+    bytes_of = {entry.file: entry.bytes for entry in manifest.files()}
     variants = []
     for variant in manifest.variants:
         sessions = Sessions(package, variant, providers=providers) if providers else None
@@ -74,7 +75,7 @@ def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspe
         for component in manifest.in_variant(variant.name):
             entry = component.files[variant.name]
             sizes[entry.file] = entry.bytes
-            sizes |= {e.file: e.bytes for e in manifest.files() if e.file in {w.file for w in entry.borrowed}}
+            sizes |= {weight.file: bytes_of[weight.file] for weight in entry.borrowed}
             parts.append(
                 PartFacts(
                     part=component.name,

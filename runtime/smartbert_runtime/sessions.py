@@ -27,6 +27,22 @@ def available_threads() -> int:
     return os.cpu_count() or 1
 
 
+def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
+    """What every session of ours has, one of many that are run one after another.
+
+    arena: keep the working memory between runs.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # ORT's workers spin after each run: sessions run one after another would fight for the same cores,
+    # ten times slower over 24 of them (microsoft/onnxruntime #17011).
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = arena
+    options.log_severity_level = 3
+    return options
+
+
 class Sessions:
     """The parts of one variant; a part's file is read, hashed and loaded at its first use.
 
@@ -108,15 +124,8 @@ class Sessions:
             raise ManifestError(f"{part} has no file for the variant {self.variant.name}", hint="export again")
         content = self.package.read(entry)
         providers = self._for(component)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        # ORT's workers spin after each run: sessions run one after another would fight for the same cores,
-        # ten times slower over 24 of them (microsoft/onnxruntime #17011).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(self.threads, arena=self._arena)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = self._arena
         self._borrow(part, entry, options)
         try:
             # Without this, onnxruntime answers a provider's failure by silently going on with the CPU.
