@@ -7,6 +7,7 @@ loss has to be such that the average of the losses is the loss of the whole batc
 from __future__ import annotations
 
 import atexit
+import gc
 
 import torch
 import torch.distributed as dist
@@ -23,10 +24,15 @@ def this_process() -> PartialState:
 
 
 @atexit.register
-def _leave_others() -> None:
-    """Ended by the interpreter itself, the connection's threads can abort a run whose work is done."""
+def leave_others() -> None:
+    """End the connection's threads before the interpreter ends.
+
+    One that still lets go of a tensor then asks for an interpreter which is gone, and aborts a run whose work is done.
+    They are joined when the last reference to the connection goes, and the Trainer's models hold some in cycles.
+    """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
 
 
 def processes() -> int:

@@ -6,6 +6,7 @@ what the stages of each of the settings did goes to FOUND.
 
 from __future__ import annotations
 
+import atexit
 import json
 import sys
 from dataclasses import replace
@@ -25,13 +26,14 @@ from smartbert.evaluation.recording import tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training import losses
 from smartbert.training.objectives import Objective
-from smartbert.training.ranks import mean_over_processes, processes, share_of_mean, this_process
+from smartbert.training.ranks import leave_others, mean_over_processes, processes, share_of_mean, this_process
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.stages import run_stage
 from smartbert_runtime.errors import TrainingError
 
 CHECKPOINT, TEXTS, SETTINGS, COMMAND = "checkpoint", "texts.json", "settings.json", "command.json"
 FOUND = "found.json"
+LEFT = "threads-at-the-end-of-{rank}.json"
 
 TEXTS_A_STEP = 8
 
@@ -130,6 +132,12 @@ def _unreduced(folder: Path, settings: TrainingSettings) -> dict[str, Any]:
     return found
 
 
+def _note_threads(folder: Path, rank: int) -> None:
+    """The names of the process's threads, Python's and the others."""
+    names = [file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("*/comm")]
+    (folder / LEFT.format(rank=rank)).write_text(json.dumps(names), encoding="utf-8")
+
+
 def _under_torchrun(folder: Path) -> None:
     # The command first: as for a user, it is what lets the processes join each other.
     sys.argv = ["smartbert-train", *json.loads((folder / COMMAND).read_text(encoding="utf-8"))]
@@ -146,6 +154,10 @@ def _under_torchrun(folder: Path) -> None:
     found |= {"poisoned": _poisoned(folder, first), "unreduced": _unreduced(folder, first)}
     if this_process().is_main_process:
         (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
+    # What is registered last runs first: this is what is left once the processes have left each other.
+    atexit.unregister(leave_others)
+    atexit.register(_note_threads, folder, dist.get_rank())
+    atexit.register(leave_others)
 
 
 if __name__ == "__main__":

@@ -166,6 +166,15 @@ def test_when_one_process_has_no_number_both_stop_at_that_step(two: TwoProcesses
     assert two.found["poisoned"] == ["the loss of step 3 is nan; no epoch was saved yet"] * 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="a process's threads are listed on Linux only")
+def test_the_connections_threads_have_ended_when_the_interpreter_ends(two: TwoProcesses) -> None:
+    # One of them that then lets go of a tensor aborts the process, one time in many.
+    for rank in range(2):
+        names = json.loads((two.folder / ranks_worker.LEFT.format(rank=rank)).read_text(encoding="utf-8"))
+        assert names
+        assert not [name for name in names if "gloo" in name]
+
+
 def test_the_command_under_torchrun_writes_once_what_one_process_would(
     two: TwoProcesses,
     still_encoder_dir: Path,
