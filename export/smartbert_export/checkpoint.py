@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 
 from smartbert.checkpoint import REPORT_FILE, load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export.weights import sha256_of
 from smartbert_runtime.errors import ExportError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -62,19 +62,9 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         tokenizer_json=tokenizer.backend_tokenizer.to_str(pretty=True).encode(),
         pad_id=int(tokenizer.pad_token_id),
         type_ids="token_type_ids" in tokenizer.model_input_names,
-        sha256=_digest(folder / WEIGHTS_FILE, folder / CONFIG_FILE),
+        sha256=sha256_of(folder / WEIGHTS_FILE, folder / CONFIG_FILE),
         training=_read_report(folder / REPORT_FILE),
     )
-
-
-def _digest(*files: Path) -> str:
-    """sha256 of the files one after another, read piece by piece."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-    return digest.hexdigest()
 
 
 def _read_report(file: Path) -> dict[str, Any]:

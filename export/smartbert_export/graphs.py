@@ -13,6 +13,7 @@ from torch import nn
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.accuracy import Agreement, QuantizationReport, check_quantized
 from smartbert_export.convert import OPSET, OPSETS, Template, make_template
+from smartbert_export.heap import give_back
 from smartbert_export.mobile import convert_folder, coverage
 from smartbert_export.parts import LAYOUTS, Part, example_inputs, part_module, parts, signature
 from smartbert_export.quantize import FP32, PRECISIONS, WEIGHT_RANGE, quantized
@@ -112,6 +113,7 @@ def write_graphs(
     """
     work = _Work(model, staging / "work", options, policy, check_tokens, say)
     work.cut()
+    give_back()
     writer = GraphWriter(staging, share=len(options.variants()) > 1 and not options.ort_format)
     (staging / "graphs").mkdir()
     entries: dict[str, _Entry] = {}
@@ -232,6 +234,7 @@ class _Work:
                 known={name: found for name, found in self._known.get(precision, {}).items() if name in names},
                 say=self.say,
             )
+            give_back()  # the weights of the sessions that tried it
             self.reports[f"{'fused' if fused else 'separate'}-{precision}"] = report
             self._known.setdefault(precision, {}).update(report.alone)
             self._checked[fused, precision] = {refusal.part for refusal in report.refused}

@@ -17,6 +17,7 @@ from smartbert_export.accuracy import TEXTS, QuantizationReport
 from smartbert_export.checkpoint import Checkpoint, open_checkpoint
 from smartbert_export.golden import clear_calls, recombined, record, record_probe, small_probes, wide_probes
 from smartbert_export.graphs import GraphOptions, Graphs, write_graphs
+from smartbert_export.heap import give_back
 from smartbert_export.parts import signature
 from smartbert_export.quantize import FP32
 from smartbert_export.summary import summary_text
@@ -102,9 +103,8 @@ def export_package(
         variants = {variant.name: presets for variant in manifest.variants}
         policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants=variants).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
-        report = ExportReport(
-            parity=_check(replace(golden, probes=wide), policy, staging, say), quantization=graphs.quantization
-        )
+        parity = _check(replace(golden, probes=wide), policy, staging, say)
+        report = ExportReport(parity=parity, quantization=graphs.quantization)
         summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training)
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
@@ -251,18 +251,18 @@ def _write_golden(
 def _check(golden: Golden, policy: Policy, staging: Path, say: Callable[[str], None]) -> tuple[VerifyReport, ...]:
     """Parity of every staged variant with PyTorch; ParityError ends the export."""
     package = open_package(staging)
-    return tuple(
-        require_parity(
-            verify(
-                Sessions(package, variant, arena=False),
-                golden,
-                policy,
-                oracle="PyTorch",
-                on_part=functools.partial(_say_checking, say, variant.name),
-            )
+    reports = []
+    for variant in package.manifest.variants:
+        give_back()  # the weights of the sessions before
+        report = verify(
+            Sessions(package, variant, arena=False),
+            golden,
+            policy,
+            oracle="PyTorch",
+            on_part=functools.partial(_say_checking, say, variant.name),
         )
-        for variant in package.manifest.variants
-    )
+        reports.append(require_parity(report))
+    return tuple(reports)
 
 
 def _say_checking(say: Callable[[str], None], variant: str, part: str) -> None:

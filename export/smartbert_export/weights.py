@@ -8,11 +8,15 @@ memory when it is handed over as an external initializer.
 from __future__ import annotations
 
 import hashlib
+import mmap
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import onnx
 from onnx import helper
 
+from smartbert_export.wire import Weight, weights
 from smartbert_runtime.manifest import Borrowed, FileEntry
 
 # A reference takes about a hundred bytes itself.
@@ -28,53 +32,74 @@ class GraphWriter:
 
     def write(self, file: str, source: Path) -> FileEntry:
         """Write the graph in `source` to the package's `file`: the same bytes where nothing is borrowed."""
-        if not self._share:
-            return write_file(self.staging, file, source.read_bytes())
-        model = onnx.load(source)
-        borrowed = self._borrow(model)
-        content = model.SerializeToString(deterministic=True) if borrowed else source.read_bytes()
-        self._remember(file, model, content)
-        return write_file(self.staging, file, content, tuple(borrowed))
+        borrowed = self._borrow(source) if self._share else ()
+        if borrowed:
+            entry = write_file(self.staging, file, _without(source, borrowed), borrowed)
+        else:
+            shutil.copyfile(source, self.staging / file)
+            entry = FileEntry(file=file, sha256=sha256_of(source), bytes=source.stat().st_size)
+        if self._share:
+            for key, weight in _large_weights(self.staging / file):
+                self._places.setdefault(key, (file, weight.offset))
+        return entry
 
-    def _borrow(self, model: onnx.ModelProto) -> list[Borrowed]:
-        borrowed = []
-        for tensor in model.graph.initializer:
-            raw = tensor.raw_data  # a copy at each call
-            place = self._places.get(_key(tensor, raw)) if len(raw) >= SMALLEST_BYTES else None
-            if place is None:
-                continue
-            file, offset = place
-            weight = Borrowed(
-                name=tensor.name,
-                file=file,
-                offset=offset,
-                bytes=len(raw),
-                dtype=str(helper.tensor_dtype_to_np_dtype(tensor.data_type)),
-                dims=tuple(tensor.dims),
+    def _borrow(self, source: Path) -> tuple[Borrowed, ...]:
+        """The weights of `source` that a file written before has, and where."""
+        return tuple(
+            Borrowed(
+                name=weight.name,
+                file=self._places[key][0],
+                offset=self._places[key][1],
+                bytes=weight.bytes,
+                dtype=str(helper.tensor_dtype_to_np_dtype(weight.data_type)),
+                dims=weight.dims,
             )
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in (
-                ("location", PurePosixPath(file).name),
-                ("offset", str(offset)),
-                ("length", str(weight.bytes)),
-            ):
-                tensor.external_data.add(key=key, value=value)
-            borrowed.append(weight)
-        return borrowed
-
-    def _remember(self, file: str, model: onnx.ModelProto, content: bytes) -> None:
-        for tensor in model.graph.initializer:
-            raw = tensor.raw_data
-            if len(raw) >= SMALLEST_BYTES:
-                self._places.setdefault(_key(tensor, raw), (file, content.index(raw)))
+            for key, weight in _large_weights(source)
+            if key in self._places
+        )
 
 
-def _key(tensor: onnx.TensorProto, raw: bytes) -> bytes:
-    return repr((tensor.data_type, tuple(tensor.dims))).encode() + hashlib.sha256(raw).digest()
+def _large_weights(file: Path) -> Iterator[tuple[bytes, Weight]]:
+    """Each weight worth a reference, and what only an equal one has: type, dimensions and a digest of its bytes."""
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for weight in weights(content):
+            if weight.bytes >= SMALLEST_BYTES:
+                with memoryview(content) as view, view[weight.offset : weight.offset + weight.bytes] as raw:
+                    digest = hashlib.sha256(raw).digest()
+                yield repr((weight.data_type, weight.dims)).encode() + digest, weight
+
+
+def _without(source: Path, borrowed: Sequence[Borrowed]) -> bytes:
+    """The graph with references in the place of the borrowed weights."""
+    model = onnx.load(source)
+    named = {weight.name: weight for weight in borrowed}
+    for tensor in model.graph.initializer:
+        weight = named.get(tensor.name)
+        if weight is None:
+            continue
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (
+            ("location", PurePosixPath(weight.file).name),
+            ("offset", str(weight.offset)),
+            ("length", str(weight.bytes)),
+        ):
+            tensor.external_data.add(key=key, value=value)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def write_file(staging: Path, file: str, content: bytes, borrowed: tuple[Borrowed, ...] = ()) -> FileEntry:
     """Write one file of the package; the entry that vouches for it."""
     (staging / file).write_bytes(content)
     return FileEntry(file=file, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content), borrowed=borrowed)
+
+
+def sha256_of(*files: Path) -> str:
+    """One digest of the files one after another, read piece by piece."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while piece := stream.read(1 << 20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -132,6 +132,9 @@ class Sessions:
             session = onnxruntime.InferenceSession(
                 content, sess_options=options, providers=list(providers), enable_fallback=0
             )
+            # It keeps the file's bytes to open itself again on other providers, which is not wanted: the weights are
+            # in memory twice as long as it does.
+            session._model_bytes = None
         except Exception as err:  # onnxruntime's own errors share no public base class
             if providers == (CPU,):
                 raise IntegrityError(f"onnxruntime cannot load {entry.file}: {err}", hint="export again") from err

@@ -1,4 +1,4 @@
-"""python -m smartbert_export.table: every layout in every precision of a checkpoint, measured side by side.
+"""python -m smartbert_export.studies.table: every layout in every precision of a checkpoint, measured side by side.
 
 For each it exports a folder of its own and asks it about labelled or unlabelled texts, against PyTorch: size, seconds,
 agreement, whether a text gets the same answer alone and in a batch, and time a text.

@@ -1,0 +1,1 @@
+"""Commands that measure what an export gives and takes; each is run by python -m."""
