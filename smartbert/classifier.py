@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from smartbert.backbones import family_of
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain import PlainClassifier
 from smartbert_runtime.policy import Policy
@@ -29,8 +30,11 @@ def label_names(model: Classifier) -> tuple[str, ...]:
 
 def input_limit(model: Classifier) -> int:
     """Tokens that texts are cut to; a classifier from elsewhere does not say, and is given all it has places for."""
-    config = saved_model(model).config
-    return int(getattr(config, "max_input_length", None) or config.max_position_embeddings)
+    given = getattr(saved_model(model).config, "max_input_length", None)
+    if given:
+        return int(given)
+    family = family_of(backbone_config(model))
+    return family.longest_input(family.config_class.from_dict(backbone_config(model)))
 
 
 def has_gates(model: Classifier) -> bool:

@@ -19,6 +19,7 @@ class SmartBertConfig(PretrainedConfig):
     head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
     head_query: who asks in their attention: "first", token 0 (paper), or "mean", the mean of all tokens.
     gates: false for a model that never skips, as the control arm DeeBERT: it has no gates at all.
+    early_exits: false for a plain classifier, whose only head follows the last layer; no such model is trained.
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
     skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalised entropy, 0 to 1).
     max_input_length: texts are cut to this many tokens, in training and on the device.
@@ -35,6 +36,7 @@ class SmartBertConfig(PretrainedConfig):
         exit_heads: int = 4,
         head_query: str = "first",
         gates: bool = True,
+        early_exits: bool = True,
         gate_bias: float = -3.0,
         skip_threshold: float = 0.5,
         exit_threshold: float = 0.0,
@@ -47,6 +49,7 @@ class SmartBertConfig(PretrainedConfig):
         self.exit_heads = exit_heads
         self.head_query = head_query
         self.gates = gates
+        self.early_exits = early_exits
         self.gate_bias = gate_bias
         self.skip_threshold = skip_threshold
         self.exit_threshold = exit_threshold

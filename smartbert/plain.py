@@ -84,6 +84,26 @@ class MeanPooledForSequenceClassification(PreTrainedModel):
         return SequenceClassifierOutput(loss=cast(Any, loss), logits=cast(Any, logits_bc))
 
 
+class PlainHead(nn.Module):
+    """A plain classifier's answer, asked as an exit head is: from the last hidden state and the additive mask.
+
+    dense: the layer with tanh before the classifier, which poolers and RoBERTa's head have; None for mean pooling.
+    """
+
+    def __init__(self, dense: nn.Linear | None, classify: nn.Linear) -> None:
+        super().__init__()
+        self.dense, self.classify = dense, classify
+
+    def forward(self, hidden_bsh: Tensor, mask_b11s: Tensor) -> Tensor:
+        """(b,s,h), (b,1,1,s) -> logits (b,c)."""
+        if self.dense is None:
+            # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding.
+            asked_b1h = mask_b11s.squeeze(1).softmax(dim=-1) @ hidden_bsh
+        else:
+            asked_b1h = torch.tanh(self.dense(hidden_bsh[:, 0:1]))
+        return cast(Tensor, self.classify(asked_b1h)).squeeze(1)
+
+
 class PlainClassifier(nn.Module):
     """Either kind of plain classifier, with the same face as SmartBERT's model: one answer, after the last layer."""
 
@@ -128,7 +148,7 @@ class PlainClassifier(nn.Module):
     @classmethod
     def from_checkpoint(cls, folder: Path) -> PlainClassifier:
         """A checkpoint that `smartbert-train --arm plain` wrote, or any fine-tuned classifier of a known family."""
-        return cls(load_whole(AutoModelForSequenceClassification, str(folder)))
+        return cls(load_whole(AutoModelForSequenceClassification, str(folder), attn_implementation="eager"))
 
     @property
     def pooling(self) -> str:
@@ -139,6 +159,15 @@ class PlainClassifier(nn.Module):
     def backbone(self) -> nn.Module:
         """The encoder, which learns at its own rate."""
         return cast(nn.Module, getattr(self.classifier, self.classifier.base_model_prefix))
+
+    def head(self) -> PlainHead:
+        """What answers after the last layer, without its dropout."""
+        model: Any = self.classifier
+        if self.pooling == "mean":
+            return PlainHead(None, model.classify)
+        if isinstance(model.classifier, nn.Linear):  # BERT: a pooler, then the classifier
+            return PlainHead(model.base_model.pooler.dense, model.classifier)
+        return PlainHead(model.classifier.dense, model.classifier.out_proj)
 
     def logits(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
         """Ids (b,s) -> logits (b,c)."""

@@ -8,7 +8,7 @@ Shape letters: b batch, s sequence, h hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -76,13 +76,14 @@ def check_quantized(
     known: what was found of parts that another layout has too.
     """
     layers = max(part.index for part in parts)
+    heads = {part.index for part in parts if part.role == "exit"}
     sessions = _Sessions(exact), _Sessions(candidate)
     counts = {part.name: _Count() for part in parts if part.name not in known}
     chunks = list(_chunks(tokens))
     references = []
     for number, chunk in enumerate(chunks, start=1):
         say(f"trying {precision} on texts, batch {number} of {len(chunks)}")
-        reference = _Reference(_Mixed(*sessions), chunk, policy, layers, classes, fused)
+        reference = _Reference(_Mixed(*sessions), chunk, policy, layers, classes, fused, heads)
         references.append(reference.outcomes)
         for part in parts:
             if part.name in known:
@@ -169,16 +170,27 @@ def _outcomes(parts: _Mixed, tokens: Tokens, policy: Policy, layers: int, classe
 class _Reference:
     """fp32's way through all layers for one batch, from any point of which a quantised part can be tried."""
 
-    def __init__(self, parts: _Mixed, tokens: Tokens, policy: Policy, layers: int, classes: int, fused: bool) -> None:
+    def __init__(
+        self,
+        parts: _Mixed,
+        tokens: Tokens,
+        policy: Policy,
+        layers: int,
+        classes: int,
+        fused: bool,
+        heads: Collection[int],
+    ) -> None:
         self.tokens, self.policy, self.layers, self.classes, self.fused = tokens, policy, layers, classes, fused
+        self.heads = heads  # of the layout `separate`: after which layers there is an exit head
         hidden_bsh, self.mask_b11s = parts.run("embeddings", tokens.feeds())
         self.hidden = [hidden_bsh]
-        self.head_labels: list[NDArray[np.int64]] = []
+        self.head_labels: list[NDArray[np.int64] | None] = []  # None where no head follows
         for layer in range(1, layers + 1):
             hidden_bsh, logits_bc = self._layer(parts, layer, hidden_bsh)
             self.hidden.append(hidden_bsh)
-            self.head_labels.append(logits_bc.argmax(axis=1))
+            self.head_labels.append(None if logits_bc is None else logits_bc.argmax(axis=1))
         quick = run_batch(parts, tokens, policy, layers=layers, classes=classes, fused=fused)
+        assert self.head_labels[-1] is not None  # every model has its last head
         self.outcomes = _Outcomes.of(quick, self.head_labels[-1])
 
     def compare(self, parts: _Mixed, part: Part) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
@@ -198,7 +210,7 @@ class _Reference:
             labels_b[rows] = [outcome.trace.logits_c.argmax() for outcome in run]
             exits_b[rows] = [outcome.trace.exit_layer for outcome in run]
         labels = [labels_b == self.outcomes.labels_b]
-        if part.role != "gate":
+        if part.role != "gate" and self.head_labels[max(1, part.index) - 1] is not None:
             labels.append(self._own_head(parts, part))
         return labels, exits_b == self.outcomes.exit_layers_b
 
@@ -207,22 +219,25 @@ class _Reference:
         layer = max(1, part.index)
         if part.role == "exit":
             feeds = {"hidden": self.hidden[layer], "mask": self.mask_b11s}
-            logits_bc = parts.run(part.name, feeds)[0]
+            logits_bc: NDArray[np.float32] | None = parts.run(part.name, feeds)[0]
         else:
             first = part.role == "embeddings"
             hidden_bsh = parts.run("embeddings", self.tokens.feeds())[0] if first else self.hidden[layer - 1]
             logits_bc = self._layer(parts, layer, hidden_bsh)[1]
+        assert logits_bc is not None  # asked only where a head follows
         agree: NDArray[np.bool_] = logits_bc.argmax(axis=1) == self.head_labels[layer - 1]
         return agree
 
     def _layer(
         self, parts: _Mixed, layer: int, hidden_bsh: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         feeds = {"hidden": hidden_bsh, "mask": self.mask_b11s}
         if self.fused:
-            hidden_next_bsh, logits_bc, *_ = parts.run(f"stage_{layer:02d}", feeds)
-            return hidden_next_bsh, logits_bc
+            hidden_next_bsh, *told = parts.run(f"stage_{layer:02d}", feeds)
+            return hidden_next_bsh, told[0] if told else None
         (hidden_next_bsh,) = parts.run(f"layer_{layer:02d}", feeds)
+        if layer not in self.heads:
+            return hidden_next_bsh, None
         (logits_bc,) = parts.run(f"exit_{layer:02d}", {**feeds, "hidden": hidden_next_bsh})
         return hidden_next_bsh, logits_bc
 

@@ -9,9 +9,13 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 
+from smartbert.backbones import FAMILIES
 from smartbert.checkpoint import REPORT_FILE, load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain import is_plain
+from smartbert_export.plain import load_plain
 from smartbert_export.weights import sha256_of
 from smartbert_runtime.errors import ExportError
 
@@ -34,7 +38,7 @@ class Checkpoint:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Load a folder that smartbert-train or save_pretrained wrote; ExportError for anything else."""
+    """Load a folder that smartbert-train or save_pretrained wrote, a plain classifier too; ExportError for others."""
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"{folder} is not a checkpoint: it has no {name}", hint="give smartbert-train's OUTPUT")
@@ -42,16 +46,14 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         family = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as err:
         raise ExportError(f"{folder / CONFIG_FILE} is not a model's config", hint="train again") from err
-    if family != "smartbert":
+    plain = is_plain(str(family))
+    if family != "smartbert" and not plain:
         raise ExportError(
-            f"{folder} holds a {family!r} model, which has no gates and exit heads",
-            hint="train it with smartbert-train --model " + str(folder),
+            f"{folder} holds a {family!r} model, which cannot be exported",
+            hint="give a checkpoint of smartbert-train, or a fine-tuned classifier: " + ", ".join(FAMILIES),
         )
-    model = _load_model(folder)
-    if not model.config.gates:
-        raise ExportError(
-            f"{folder} is a control arm without skipping gates", hint="export a checkpoint of the arm 'smartbert'"
-        )
+    model = load_plain(folder) if plain else _load_model(folder)
+    _check_finite(model)
     tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
     if tokenizer.pad_token_id is None:
         raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")
@@ -94,7 +96,10 @@ def _load_model(folder: Path) -> SmartBertForSequenceClassification:
             f"{folder / WEIGHTS_FILE} lacks {len(info['missing_keys'])} weights, such as {min(info['missing_keys'])}",
             hint="the checkpoint is damaged: train again, or copy it whole",
         )
+    return cast(SmartBertForSequenceClassification, model.float().eval())
+
+
+def _check_finite(model: nn.Module) -> None:
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ExportError(f"the weight {name} holds NaN or infinite values", hint="train again, with a lower rate")
-    return cast(SmartBertForSequenceClassification, model.float().eval())

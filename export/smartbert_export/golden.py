@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,10 +31,12 @@ def record_probe(model: SmartBertForSequenceClassification, tokens: Tokens) -> P
     )
     hidden, skip_logits, logits = [x_bsh], [], []
     for index in range(model.config.layers):
-        skip_logits.append(model.gates[index](x_bsh, mask_b11s))
+        skip_logits.append(model.skip_logit(index, x_bsh, mask_b11s))
         x_bsh = model.run_layer(index, x_bsh, mask_b11s)
         hidden.append(x_bsh)
-        logits.append(model.exits[index](x_bsh, mask_b11s))
+        headed = model.config.early_exits or index == model.config.layers - 1
+        unknown_bc = x_bsh.new_full((x_bsh.shape[0], model.config.num_labels), math.nan)
+        logits.append(model.exits[index](x_bsh, mask_b11s) if headed else unknown_bc)
     return Probe(
         tokens=tokens,
         mask_b11s=mask_b11s.numpy(),

@@ -81,6 +81,20 @@ class StagePart(nn.Module):
         return hidden_next_bsh, logits_bc, cast(Tensor, self.gate(gates[0], mask_b11s)).reshape(-1)
 
 
+class PlainStagePart(nn.Module):
+    """A layer of a plain classifier, with its head behind the last one."""
+
+    def __init__(self, layer: nn.Module, head: nn.Module | None) -> None:
+        super().__init__()
+        self.layer, self.head = layer, head
+
+    def forward(self, hidden_bsh: Tensor, mask_b11s: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(b,s,h), (b,1,1,s) -> hidden_next (b,s,h) and, with a head, logits (b,c)."""
+        output = self.layer(hidden_bsh, mask_b11s)
+        hidden_next_bsh = cast(Tensor, output[0] if isinstance(output, tuple) else output)
+        return hidden_next_bsh if self.head is None else (hidden_next_bsh, self.head(hidden_next_bsh, mask_b11s))
+
+
 def _by_head(parameter: Tensor, heads: int) -> Tensor:
     return parameter.detach().double().reshape(heads, -1, *parameter.shape[1:])
 

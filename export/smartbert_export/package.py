@@ -20,7 +20,7 @@ from smartbert_export.graphs import GraphOptions, Graphs, write_graphs
 from smartbert_export.heap import give_back
 from smartbert_export.parts import signature
 from smartbert_export.quantize import FP32
-from smartbert_export.summary import summary_text
+from smartbert_export.summary import abilities, summary_text
 from smartbert_export.weights import write_file
 from smartbert_runtime.errors import ConfigError, ExportError, InputError
 from smartbert_runtime.golden import Golden, pack
@@ -62,10 +62,11 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was exported: parity of every variant, and what quantising did."""
+    """What was exported: parity of every variant, what quantising did, and what the model can decide."""
 
     parity: tuple[VerifyReport, ...]
     quantization: Mapping[str, QuantizationReport]
+    abilities: str
 
 
 def export_package(
@@ -89,7 +90,12 @@ def export_package(
     texts, pairs = _golden_texts(checkpoint, options.golden_file)
     with staged_folder(output, overwrite=options.overwrite) as staging:
         config = source.model.config
-        policy = Policy(skip_threshold=config.skip_threshold, exit_threshold=config.exit_threshold)
+        policy = Policy(
+            skip_threshold=config.skip_threshold,
+            exit_threshold=config.exit_threshold,
+            no_skip=not config.gates,
+            no_exit=not config.early_exits,
+        )
         tokenizer_files, tokenizer = _write_tokenizer(source, staging, max_length)
         check_tokens = _check_tokens(options, tokenizer, texts, pairs, say)
         say("recording golden samples")
@@ -104,7 +110,7 @@ def export_package(
         policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants=variants).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
         parity = _check(replace(golden, probes=wide), policy, staging, say)
-        report = ExportReport(parity=parity, quantization=graphs.quantization)
+        report = ExportReport(parity=parity, quantization=graphs.quantization, abilities=abilities(manifest.model))
         summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training)
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
@@ -161,6 +167,8 @@ def _manifest(
             hidden_size=config.hidden_size,
             max_length=max_length,
             fixed_shape=options.graphs.fixed_shape,
+            gates=config.gates,
+            early_exits=config.early_exits,
         ),
         labels=source.labels,
         input=signature(config, "embeddings")[0],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
-from smartbert_export.heads import StagePart
+from smartbert_export.heads import PlainStagePart, StagePart
 from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.layouts import FUSED, SEPARATE, SINGLE
 from smartbert_runtime.manifest import TensorSpec
@@ -33,15 +33,17 @@ SIGNATURES: dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
     "layer": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
     "exit": ((_HIDDEN, _MASK), (_LOGITS,)),
     "stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS, _SKIP_LOGIT)),
-    # No gate follows the last layer.
-    "last stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
+    # Where no gate follows: after the last layer, and in a model without gates.
+    "gateless stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
+    # A plain classifier's, but for its last one.
+    "bare stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
 }
 LAYOUTS = (SEPARATE, FUSED, SINGLE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of the model. kind: which graph it is a copy of; the role, but for the last stage."""
+    """One part of the model. kind: which graph it is a copy of; the role, but for stages of another kind."""
 
     name: str
     role: str
@@ -54,10 +56,21 @@ def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
     yield Part(name="embeddings", role="embeddings", kind="embeddings", index=0)
     for index in range(1, config.layers + 1):
         last = index == config.layers
-        roles = ["gate", "layer", "exit"] if layout == SEPARATE else ["gate", "stage", *(["exit"] if last else [])]
+        roles = ["gate"] if config.gates else []
+        if layout == SEPARATE:
+            roles += ["layer", *(["exit"] if config.early_exits or last else [])]
+        else:
+            # The last exit head alone is for a text that skipped the last layer.
+            roles += ["stage", *(["exit"] if config.gates and last else [])]
         for role in roles:
-            kind = "last stage" if role == "stage" and last else role
+            kind = _stage_kind(config, last) if role == "stage" else role
             yield Part(name=f"{role}_{index:02d}", role=role, kind=kind, index=index)
+
+
+def _stage_kind(config: SmartBertConfig, last: bool) -> str:
+    if not config.early_exits and not last:
+        return "bare stage"
+    return "stage" if config.gates and not last else "gateless stage"
 
 
 def signature(config: SmartBertConfig, kind: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -82,8 +95,10 @@ def part_module(model: SmartBertForSequenceClassification, role: str, index: int
     if role == "layer":
         return LayerPart(layer)
     if role == "stage":
-        gate = cast(SkipGate, model.gates[index]) if index < len(model.gates) else None
-        return StagePart(layer, cast(ExitHead, model.exits[index - 1]), gate)
+        head = model.exits[index - 1]
+        if not isinstance(head, ExitHead):
+            return PlainStagePart(layer, head if index == model.config.layers else None)
+        return StagePart(layer, head, cast(SkipGate, model.gates[index]) if index < len(model.gates) else None)
     return (model.gates if role == "gate" else model.exits)[index - 1]
 
 

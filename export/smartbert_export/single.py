@@ -52,6 +52,9 @@ def single_model(
     named = {part.name: part for part in parts}
     layers, classes = config.layers, config.num_labels
     builder.inline(load(named["embeddings"]), "embeddings", {name: name for name in _IDS}, ["hidden_00", "mask"])
+    if not config.early_exits:
+        _run_all(builder, [load(named[f"stage_{layer:02d}"]) for layer in range(1, layers + 1)])
+        return builder.model(*single_signature(config))
     _thresholds(builder, policy)
     builder.constant("tiny", np.float32(1e-30))
     builder.constant("largest_entropy", np.float32(-math.log(classes)))
@@ -59,22 +62,31 @@ def single_model(
     builder.constant("logits_00", np.zeros((1, classes), dtype=np.float32))
     builder.constant("done_00", np.array(False))
     builder.constant("exit_00", np.int64(layers))
-    skip = builder.inline(load(named["gate_01"]), "gate_01", {"hidden": "hidden_00", "mask": "mask"}, ["skip_01"])[0]
+    feeds = {"hidden": "hidden_00", "mask": "mask"}
+    skip = builder.inline(load(named["gate_01"]), "gate_01", feeds, ["skip_01"])[0] if config.gates else None
     for layer in range(1, layers + 1):
         before, here, after = f"{layer - 1:02d}", f"{layer:02d}", f"{layer + 1:02d}"
         last = layer == layers
-        builder.node("Reshape", [skip, "scalar"], f"skip_scalar_{here}")
-        builder.node("GreaterOrEqual", [f"skip_scalar_{here}", "skip_logit"], f"skips_{here}")
-        builder.node("Not", [f"skips_{here}"], f"wants_{here}")
         builder.node("Not", [f"done_{before}"], f"open_{here}")
-        builder.node("And", [f"wants_{here}", f"open_{here}"], f"runs_{here}")
-        told = [f"hidden_{here}", f"stage_logits_{here}", *([] if last else [f"told_{here}"])]
-        kept = [f"hidden_{before}", f"logits_{before}", *([] if last else [skip])]
+        if skip is None:
+            builder.node("Identity", [f"open_{here}"], f"runs_{here}")
+        else:
+            builder.node("Reshape", [skip, "scalar"], f"skip_scalar_{here}")
+            builder.node("GreaterOrEqual", [f"skip_scalar_{here}", "skip_logit"], f"skips_{here}")
+            builder.node("Not", [f"skips_{here}"], f"wants_{here}")
+            builder.node("And", [f"wants_{here}", f"open_{here}"], f"runs_{here}")
+        told = [f"hidden_{here}", "logits" if last and skip is None else f"stage_logits_{here}"]
+        kept = [f"hidden_{before}", f"logits_{before}"]
+        if skip is not None and not last:
+            told.append(f"told_{here}")
+            kept.append(skip)
         feeds = {"hidden": f"hidden_{before}", "mask": "mask"}
-        kind = "last stage" if last else "stage"
-        outputs = signature(config, kind)[1]
-        builder.branch(f"runs_{here}", load(named[f"stage_{here}"]), f"stage_{here}", feeds, told, kept, outputs)
-        builder.node("And", [f"skips_{here}", f"open_{here}"], f"skipped_{here}")
+        stage = named[f"stage_{here}"]
+        builder.branch(f"runs_{here}", load(stage), stage.name, feeds, told, kept, signature(config, stage.kind)[1])
+        if skip is None and last:
+            break
+        if skip is not None:
+            builder.node("And", [f"skips_{here}", f"open_{here}"], f"skipped_{here}")
         feeds = {"hidden": f"hidden_{here}", "mask": "mask"}
         if last:
             output = signature(config, "exit")[1]
@@ -90,13 +102,25 @@ def single_model(
         builder.constant(f"number_{here}", np.int64(layer))
         builder.node("Where", [f"exits_{here}", f"number_{here}", f"exit_{before}"], f"exit_{here}")
         builder.node("Or", [f"done_{before}", f"exits_{here}"], f"done_{here}")
-        skip, output = f"skip_{after}", signature(config, "gate")[1]
-        builder.branch(
-            f"skipped_{here}", load(named[f"gate_{after}"]), f"gate_{after}", feeds, [skip], [f"told_{here}"], output
-        )
+        if skip is not None:
+            skip, output = f"skip_{after}", signature(config, "gate")[1]
+            gate = named[f"gate_{after}"]
+            builder.branch(f"skipped_{here}", load(gate), gate.name, feeds, [skip], [f"told_{here}"], output)
     builder.node("Identity", [f"exit_{layers - 1:02d}"], "exit_layer")
     _layers_run(builder, layers)
     return builder.model(*single_signature(config))
+
+
+def _run_all(builder: _Builder, stages: Sequence[onnx.ModelProto]) -> None:
+    """A plain classifier decides nothing: all layers one after another, the thresholds unread."""
+    layers = len(stages)
+    for layer, stage in enumerate(stages, start=1):
+        outputs = [f"hidden_{layer:02d}", *(["logits"] if layer == layers else [])]
+        builder.inline(stage, f"stage_{layer:02d}", {"hidden": f"hidden_{layer - 1:02d}", "mask": "mask"}, outputs)
+    builder.constant("last_layer", np.int64(layers))
+    builder.node("Identity", ["last_layer"], "exit_layer")
+    builder.constant("every_layer", np.ones(layers, dtype=np.int64))
+    builder.node("Identity", ["every_layer"], "layers_run")
 
 
 def _thresholds(builder: _Builder, policy: Policy) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from smartbert_export.accuracy import ALONE, TOGETHER, QuantizationReport, Refusal
-from smartbert_runtime.manifest import Manifest
+from smartbert_runtime.manifest import Manifest, ModelFacts
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
 
@@ -23,13 +23,14 @@ def summary_text(
         [
             "# SmartBERT package",
             "",
-            f"A text classifier of {manifest.model.layers} layers (hidden size {manifest.model.hidden_size}) that "
-            'decides text by text which layers to run. Run it with `smartbert-infer THIS_FOLDER --text "..."`.',
+            f"A text classifier of {manifest.model.layers} layers (hidden size {manifest.model.hidden_size}). "
+            f"{abilities(manifest.model)}",
+            "",
+            'Run it with `smartbert-infer THIS_FOLDER --text "..."`.',
             "",
             f"- labels: {', '.join(manifest.labels)}",
             f"- longest input: {manifest.model.max_length} tokens; longer texts are cut",
-            f"- default policy: skip a layer at skip probability {policy.skip_threshold} and above, answer at "
-            f"normalised entropy below {policy.exit_threshold}",
+            *_default_policy(policy),
             f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}",
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
             "",
@@ -41,6 +42,24 @@ def summary_text(
             "",
         ]
     )
+
+
+def abilities(model: ModelFacts) -> str:
+    """What it decides text by text, as a sentence."""
+    if not model.early_exits:
+        return (
+            f"It is a plain classifier, without gates and exit heads: every text runs all {model.layers} layers; "
+            "smartbert-train gives a model that leaves early."
+        )
+    if not model.gates:
+        return "It has exit heads and no skipping gates: text by text it decides where to answer, and skips no layer."
+    return "Text by text it decides which layers to run and where to answer."
+
+
+def _default_policy(policy: Policy) -> list[str]:
+    rules = [] if policy.no_skip else [f"skip a layer at skip probability {policy.skip_threshold} and above"]
+    rules += [] if policy.no_exit else [f"answer at normalised entropy below {policy.exit_threshold}"]
+    return [f"- default policy: {', '.join(rules) or 'run every layer'}"]
 
 
 def export_lines(reports: Sequence[VerifyReport], quantization: Mapping[str, QuantizationReport]) -> list[str]:

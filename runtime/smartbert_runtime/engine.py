@@ -42,8 +42,8 @@ def run_batch(
 
     Each row's answer is the one it would get alone: a layer is run on just the rows that want it, and padding is
     masked out of everything.
-    fused: `stage_i` runs layer i, its exit head and gate i+1 in one call; gates and the last exit head are asked by
-    themselves only about rows that skipped the layer before.
+    fused: `stage_i` runs layer i, its exit head and gate i+1 in one call, those of them that there are; gates and the
+    last exit head are asked by themselves only about rows that skipped the layer before.
     """
     started = time.perf_counter()
     hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
@@ -65,9 +65,9 @@ def run_batch(
             journal.run_bl[rows[runs], layer - 1] = True
             name = f"stage_{layer:02d}" if fused else f"layer_{layer:02d}"
             hidden_bsh, *told = _run_layer(parts, name, hidden_bsh, mask_b11s, runs)
-            if fused:
+            if told:
                 stage_logits_rc = told[0]
-            if fused and layer < layers:
+            if len(told) > 1:
                 told_b[runs] = told[1]
 
         last = layer == layers

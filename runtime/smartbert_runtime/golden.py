@@ -22,7 +22,10 @@ from smartbert_runtime.trace import Trace
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One batch sent through every part, no layer skipped: hidden_lbsh[i] goes into layer i+1 and gate i+1."""
+    """One batch sent through every part, no layer skipped: hidden_lbsh[i] goes into layer i+1 and gate i+1.
+
+    Of gates that the model lacks skip_logit_lb says -inf, of exit heads that it lacks logits_lbc says NaN.
+    """
 
     tokens: Tokens
     mask_b11s: NDArray[np.float32]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from smartbert_runtime.engine import Outcome, run_batch
+from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.single import check_policy, run_rows
@@ -16,6 +19,10 @@ def run_layout(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Outco
     if sessions.variant.layout == SINGLE:
         return run_rows(sessions, tokens, policy)
     manifest = sessions.package.manifest
+    if not (manifest.model.gates and manifest.model.early_exits):
+        # Gates and heads that are not there cannot be asked.
+        no_skip, no_exit = not manifest.model.gates, not manifest.model.early_exits
+        policy = replace(policy, no_skip=policy.no_skip or no_skip, no_exit=policy.no_exit or no_exit)
     return run_batch(
         sessions,
         tokens,
@@ -30,3 +37,8 @@ def check_runnable(sessions: Sessions, policy: Policy) -> None:
     """ConfigError for a policy that the variant's graphs cannot follow."""
     if sessions.variant.layout == SINGLE:
         check_policy(policy)
+    if policy.max_layers is not None and not sessions.package.manifest.model.early_exits:
+        raise ConfigError(
+            "this model has no head but the last: it cannot answer after fewer layers",
+            hint="leave out max_layers, or train exit heads with smartbert-train",
+        )

@@ -92,6 +92,7 @@ class ModelFacts:
     """What the runtime must know of the model: sizes, and the longest input in tokens.
 
     fixed_shape: batch and sequence length that every graph was made for; None when both are dynamic.
+    gates, early_exits: false for a model that has none and so never skips a layer, or answers after the last one only.
     """
 
     family: str
@@ -99,6 +100,8 @@ class ModelFacts:
     hidden_size: int
     max_length: int
     fixed_shape: tuple[int, ...] | None = None
+    gates: bool = True
+    early_exits: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from smartbert_runtime.compare import DecisionReport, Difference, compare_traces
 from smartbert_runtime.errors import ParityError
 from smartbert_runtime.golden import Golden, Probe
 from smartbert_runtime.layouts import SINGLE, run_layout
-from smartbert_runtime.manifest import Package
+from smartbert_runtime.manifest import Component, Package
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokens
@@ -144,7 +144,7 @@ def _check_part(sessions: Sessions, name: str, golden: Golden) -> PartCheck:
     component = sessions.package.manifest.component(name)
     worst: Difference | None = None
     for probe in golden.probes:
-        feeds, expected = _probe_io(probe, component.role, component.index)
+        feeds, expected = _probe_io(probe, component)
         outputs = sessions.run(name, feeds)
         for wanted, output in zip(expected, outputs, strict=True):
             scale = max(1.0, float(np.abs(wanted[np.abs(wanted) < 1000.0]).max(initial=0.0)))
@@ -164,21 +164,21 @@ def _tolerance(sessions: Sessions, name: str) -> float:
 
 
 def _probe_io(
-    probe: Probe, role: str, index: int
+    probe: Probe, component: Component
 ) -> tuple[Mapping[str, NDArray[np.generic]], tuple[NDArray[np.float32], ...]]:
     """What a part is fed, and what PyTorch made of it."""
-    if role == "embeddings":
+    index = component.index
+    if component.role == "embeddings":
         return probe.tokens.feeds(), (probe.hidden_lbsh[0], probe.mask_b11s)
-    place = index if role == "exit" else index - 1
-    feeds = {"hidden": probe.hidden_lbsh[place], "mask": probe.mask_b11s}
-    if role == "gate":
-        return feeds, (probe.skip_logit_lb[index - 1],)
-    told = [probe.hidden_lbsh[index]] if role in ("layer", "stage") else []
-    if role in ("exit", "stage"):
-        told.append(probe.logits_lbc[index - 1])
-    if role == "stage" and index < len(probe.skip_logit_lb):
-        told.append(probe.skip_logit_lb[index])
-    return feeds, tuple(told)
+    feeds = {"hidden": probe.hidden_lbsh[index if component.role == "exit" else index - 1], "mask": probe.mask_b11s}
+    # A gate alone is the one before its layer, in a stage it is the next layer's.
+    gate = index if component.role == "stage" else index - 1
+    answers = {
+        "hidden_next": lambda: probe.hidden_lbsh[index],
+        "logits": lambda: probe.logits_lbc[index - 1],
+        "skip_logit": lambda: probe.skip_logit_lb[gate],
+    }
+    return feeds, tuple(answers[output.name]() for output in component.outputs)
 
 
 def _run(sessions: Sessions, tokens: Tokens, policy: Policy, *, batch_size: int) -> list[Trace]:

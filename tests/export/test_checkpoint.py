@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import shutil
@@ -11,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertForSequenceClassification
+from transformers import DistilBertConfig, DistilBertModel
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.checkpoint import open_checkpoint
 from smartbert_runtime.errors import ExportError, SmartBertError
-from tests.conftest import LABELS, make_encoder_config
+from tests.conftest import LABELS
 
 
 @pytest.fixture
@@ -83,22 +82,15 @@ def test_a_folder_without_weights_is_no_checkpoint(damaged: Path) -> None:
     assert "it has no model.safetensors" in str(refusal(damaged))
 
 
-def test_a_plain_bert_classifier_is_refused_with_the_way_to_train_it(tmp_path: Path) -> None:
-    BertForSequenceClassification(make_encoder_config()).save_pretrained(tmp_path / "plain")
-    error = refusal(tmp_path / "plain")
-    assert "holds a 'bert' model, which has no gates and exit heads" in str(error)
-    assert f"smartbert-train --model {tmp_path / 'plain'}" in error.hint
-
-
-def test_a_checkpoint_without_gates_is_refused(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
-    # As the control arms deebert and pabee are: there would be no gate to cut out.
-    config = copy.deepcopy(model.config)
-    config.gates = False
-    SmartBertForSequenceClassification(config).save_pretrained(tmp_path / "deebert")
-    error = refusal(tmp_path / "deebert")
+def test_a_family_that_cannot_be_exported_is_refused_with_those_that_can(tmp_path: Path) -> None:
+    DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=8)).save_pretrained(
+        tmp_path / "other"
+    )
+    error = refusal(tmp_path / "other")
     assert isinstance(error, ExportError)
-    assert "deebert is a control arm without skipping gates" in str(error)
-    assert "'smartbert'" in error.hint
+    assert "holds a 'distilbert' model, which cannot be exported" in str(error)
+    assert "smartbert-train" in error.hint
+    assert "bert, roberta" in error.hint
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"text"', ""])

@@ -38,7 +38,7 @@ def test_only_the_last_stage_is_of_another_kind_than_its_role(model: SmartBertFo
     for layout in LAYOUTS:
         others = [part for part in parts(model.config, layout) if part.kind != part.role]
         assert [(part.name, part.kind) for part in others] == (
-            [] if layout == "separate" else [("stage_04", "last stage")]
+            [] if layout == "separate" else [("stage_04", "gateless stage")]
         )
 
 
@@ -72,7 +72,7 @@ def test_a_stage_puts_out_what_its_layer_its_head_and_the_next_gate_do(
 ) -> None:
     layer, head, gate = (signature(model.config, kind) for kind in ("layer", "exit", "gate"))
     assert signature(model.config, "stage") == (layer[0], (*layer[1], *head[1], *gate[1]))
-    assert signature(model.config, "last stage") == (layer[0], (*layer[1], *head[1]))
+    assert signature(model.config, "gateless stage") == (layer[0], (*layer[1], *head[1]))
 
 
 def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBertForSequenceClassification) -> None:

@@ -63,6 +63,9 @@ def export(
 ) -> None:
     """Cut a checkpoint into ONNX parts: embeddings, and a gate, a layer and an exit head for each layer.
 
+    Checkpoints without gates (the arms deebert and pabee) and plain fine-tuned classifiers (BERT, RoBERTa) are
+    exported as what they are, with fewer parts: the first skip no layer, the second run every layer.
+
     Every part and every decision is compared with PyTorch before OUT appears; when one differs, nothing is written
     and the exit code is 3. Two exports of one checkpoint are byte-equal.
 
@@ -90,6 +93,7 @@ def export(
         report = export_package(checkpoint, output, options, say=steps.say)
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
     print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
+    print(f"model    {report.abilities}")
     print("\n".join(export_lines(report.parity, report.quantization)))
     print(f'next     smartbert-infer {output} --text "..."')
 
