@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
@@ -116,19 +115,20 @@ def wide_probes(tokens: Tokens, max_length: int) -> list[Tokens]:
 
     Made of the texts' own tokens, one text after another until the longest is filled.
     """
-    stream_s = np.concatenate(
-        [ids[mask == 1] for ids, mask in zip(tokens.input_ids_bs, tokens.attention_mask_bs, strict=True)]
-    )
-    stream_s = np.tile(stream_s, -(-max_length // len(stream_s)))
     lengths = sorted({min(length, max_length) for length in (1, 2, 3, max_length // 3 or 1, max_length)})
     return [
-        *(_cut(stream_s, [length]) for length in lengths),
-        _cut(stream_s, lengths),
-        _cut(stream_s, [max_length, 1]),
+        *(cut_stream(tokens, [length]) for length in lengths),
+        cut_stream(tokens, lengths),
+        cut_stream(tokens, [max_length, 1]),
     ]
 
 
-def _cut(stream_s: NDArray[np.int64], lengths: Sequence[int]) -> Tokens:
+def cut_stream(tokens: Tokens, lengths: Sequence[int]) -> Tokens:
+    """One batch with rows of these lengths, each the beginning of the texts' own tokens one after another."""
+    stream_s = np.concatenate(
+        [ids[mask == 1] for ids, mask in zip(tokens.input_ids_bs, tokens.attention_mask_bs, strict=True)]
+    )
+    stream_s = np.tile(stream_s, -(-max(lengths) // len(stream_s)))
     mask_bs = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
     ids_bs = np.where(mask_bs == 1, stream_s[: max(lengths)], 0)
     return Tokens(

@@ -51,12 +51,14 @@ class ExportOptions:
     """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
     check_file: texts that decide what may be quantised (500 or more); None makes them of the golden texts.
+    licence: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
     """
 
     graphs: GraphOptions = field(default_factory=GraphOptions)
     golden_file: Path | None = None
     golden_texts: bool = True
     check_file: Path | None = None
+    licence: str | None = None
     overwrite: bool = False
 
 
@@ -111,7 +113,7 @@ def export_package(
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
         parity = _check(replace(golden, probes=wide), policy, staging, say)
         report = ExportReport(parity=parity, quantization=graphs.quantization, abilities=abilities(manifest.model))
-        summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training)
+        summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training, options.licence)
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
 
@@ -186,6 +188,7 @@ def _manifest(
                 "target": options.graphs.target,
                 "ort_format": options.graphs.ort_format,
                 "golden_texts": options.golden_texts,
+                "licence": options.licence,
             },
             packages=packages,
         ),

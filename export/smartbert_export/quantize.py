@@ -168,7 +168,7 @@ def _quantize_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     weights = _weights(model.graph)
     left = [node.name for node in _named(model.graph) if node.op_type == "MatMul" and node.input[1] not in weights]
     # Level 4 multiplies in int8, each block of a row with a scale of its own.
-    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=4)
+    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=False, accuracy_level=4, bits=4)
     with quiet_logger("onnxruntime.quantization.matmul_nbits_quantizer"):
         quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=left, algo_config=config)
         quantizer.process()

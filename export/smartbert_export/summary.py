@@ -10,6 +10,8 @@ from smartbert_runtime.manifest import Manifest, ModelFacts
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
 
+NO_LICENCE = "not given (`--licence`); those of the encoder and of the training texts bind it"
+
 
 def summary_text(
     manifest: Manifest,
@@ -17,8 +19,9 @@ def summary_text(
     reports: Sequence[VerifyReport],
     quantization: Mapping[str, QuantizationReport],
     training: Mapping[str, Any],
+    licence: str | None = None,
 ) -> str:
-    """Markdown, without times or paths, so that two exports are byte-equal."""
+    """Markdown, without times or paths, so that two exports are byte-equal. licence: what the user says it is."""
     return "\n".join(
         [
             "# SmartBERT package",
@@ -31,6 +34,7 @@ def summary_text(
             f"- labels: {', '.join(manifest.labels)}",
             f"- longest input: {manifest.model.max_length} tokens; longer texts are cut",
             *_default_policy(policy),
+            f"- licence: {licence or NO_LICENCE}",
             f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}",
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
             "",
@@ -103,7 +107,7 @@ def _training(training: Mapping[str, Any]) -> list[str]:
         f"texts cut to {settings['max_length']} tokens",
         "",
         "Limits: it knows the texts and the language that it was trained on; measure it on your own before you rely on "
-        "it. Licence: that of the encoder and of the training texts; fill in yours.",
+        "it.",
         "",
     ]
 

@@ -58,6 +58,9 @@ def export(
         bool,
         typer.Option("--ort-format", help="Write .ort files, and the operators that a reduced onnxruntime needs."),
     ] = False,
+    licence: Annotated[
+        str | None, typer.Option(help="What the package may be used under, such as apache-2.0; told in SUMMARY.md.")
+    ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs: 18 to 21.")] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
@@ -87,7 +90,12 @@ def export(
         opset=opset,
     )
     options = ExportOptions(
-        graphs=graphs, golden_file=golden_file, golden_texts=golden_texts, check_file=check_file, overwrite=overwrite
+        graphs=graphs,
+        golden_file=golden_file,
+        golden_texts=golden_texts,
+        check_file=check_file,
+        licence=licence,
+        overwrite=overwrite,
     )
     with Steps() as steps:
         report = export_package(checkpoint, output, options, say=steps.say)

@@ -1,0 +1,66 @@
+"""The measuring commands on the tiny checkpoint: what they print is measured, and says its conditions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from smartbert_export.studies.cost import measure
+from smartbert_export.studies.rivals import compare
+from smartbert_export.studies.table import make_table
+from tests.conftest import SENTENCES
+
+
+@pytest.fixture(scope="module")
+def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("texts") / "dev.tsv"
+    file.write_text("text\n" + "\n".join(SENTENCES) + "\n", encoding="utf-8")
+    return file
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """The table's cells by the first one, without its two head lines."""
+    lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("| ")]
+    return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines[1:]}
+
+
+def test_our_int8_is_the_same_alone_and_in_a_batch_where_dynamic_quantisation_is_not(
+    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(checkpoint_dir, texts_file, repeats=1)
+    output = capsys.readouterr().out
+    found = rows(output)
+    assert list(found) == ["fp32", "int8, a scale a row (ours)", "quantize_dynamic, a channel", "MatMulNBits, 8 bits"]
+    alone_and_in_batch = {name: float(cells[3]) for name, cells in found.items()}
+    assert alone_and_in_batch["int8, a scale a row (ours)"] < 1e-4 < alone_and_in_batch["quantize_dynamic, a channel"]
+    assert found["fp32"][1:3] == ["100.00%", "100.00%"]
+    for condition in (f"{len(SENTENCES)} texts", "threads", "onnxruntime", "Python"):
+        assert condition in output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+def test_an_exports_cost_is_told_step_by_step(
+    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure(checkpoint_dir, texts_file, layout=["separate"], precision=["fp32"])
+    output = capsys.readouterr().out
+    found = rows(output)
+    assert list(found) == ["reading", "recording", "tracing", "writing", "checking"]
+    assert all(float(seconds) >= 0.0 for seconds, _ in found.values())
+    assert "separate, fp32:" in output
+    for condition in ("cores", "torch", "onnxruntime", "Python"):
+        assert condition in output
+
+
+def test_the_table_has_a_row_for_each_variant(
+    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_table(checkpoint_dir, texts_file, fixed_shape="1,8", layout=["fused"], precision=["fp32", "int8"], repeats=1)
+    output = capsys.readouterr().out
+    lines = [line for line in output.splitlines() if line.startswith("| fused")]
+    assert [line.split(" | ")[1] for line in lines] == ["fp32", "int8"]
+    assert lines[0].split(" | ")[6:8] == ["100.00%", "100.00%"]
+    for condition in ("texts of", "threads", "int8 for", "onnxruntime", "Python"):
+        assert condition in output
