@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_runtime.policy import Policy, normalised_entropy
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.rules import normalised_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
@@ -24,8 +25,9 @@ def trace_one(
 ) -> Trace:
     """One text, unpadded (Hu et al., IJCAI 2023, inference): gate? layer? exit?
 
-    `policy.max_layers` is not followed; thresholds, `no_skip` and `no_exit` are.
+    `policy.max_layers` and `deadline_ms` are not followed; rule, thresholds, `no_skip` and `no_exit` are.
     """
+    history = policy.history(1)
     layers = model.config.layers
     run, skipped = [], []
     skip_logit_l, entropy_l = np.full(layers, np.nan), np.full(layers, np.nan)
@@ -47,7 +49,7 @@ def trace_one(
             continue
         logits_bc = _numpy(model.exits[index](x_bsh, mask_b11s))
         entropy_l[index] = normalised_entropy(logits_bc)[0]
-        if policy.exits(logits_bc)[0]:
+        if policy.exits(logits_bc, index + 1, history)[0]:
             return _trace(run, skipped, index + 1, logits_bc, skip_logit_l, entropy_l)
     logits_bc = _numpy(model.exits[-1](x_bsh, mask_b11s))
     return _trace(run, skipped, layers, logits_bc, skip_logit_l, entropy_l)

@@ -13,7 +13,8 @@ from smartbert_runtime.engine import Outcome
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.layouts import check_runnable, run_layout
 from smartbert_runtime.manifest import Package, open_package
-from smartbert_runtime.policy import Policy, PolicyFile, softmax
+from smartbert_runtime.policy import Policy, PolicyFile
+from smartbert_runtime.rules import softmax
 from smartbert_runtime.sessions import CPU, Sessions
 from smartbert_runtime.tokenizer import Tokenizer
 from smartbert_runtime.trace import Trace
@@ -153,7 +154,7 @@ class SmartBert:
         started = time.perf_counter()
         tokens = self.tokenizer.encode(texts, pairs, truncate=truncate)
         encoded = time.perf_counter() - started
-        outcomes = run_layout(self.sessions, tokens, policy)
+        outcomes = run_layout(self.sessions, tokens, policy, since=started)
         return [
             self._prediction(text, pairs[row] if pairs else None, outcome, encoded, tokens.truncated[row])
             for row, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))

@@ -6,6 +6,7 @@ Shape letters: b batch, s sequence, h hidden, c classes, l layers.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.policy import Policy, normalised_entropy
+from smartbert_runtime.policy import Policy
+from smartbert_runtime.rules import normalised_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
@@ -36,7 +38,14 @@ class Outcome:
 
 
 def run_batch(
-    parts: Parts, tokens: Tokens, policy: Policy, *, layers: int, classes: int, fused: bool = False
+    parts: Parts,
+    tokens: Tokens,
+    policy: Policy,
+    *,
+    layers: int,
+    classes: int,
+    fused: bool = False,
+    since: float | None = None,
 ) -> list[Outcome]:
     """Classify one batch; outcome i belongs to row i.
 
@@ -44,12 +53,16 @@ def run_batch(
     masked out of everything.
     fused: `stage_i` runs layer i, its exit head and gate i+1 in one call, those of them that there are; gates and the
     last exit head are asked by themselves only about rows that skipped the layer before.
+    since: what `time.perf_counter` said when the batch's deadline began to run; default: now.
     """
     started = time.perf_counter()
     hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
     journal = _Journal(len(hidden_bsh), layers, classes, started)
     rows = np.arange(len(hidden_bsh))  # the batch's rows that are still on their way
     lengths = tokens.attention_mask_bs.sum(axis=1)
+    history = policy.history(len(rows))
+    since = started if since is None else since
+    overdue = math.inf if policy.deadline_ms is None else since + policy.deadline_ms / 1000.0
     told_b = np.full(len(rows), np.nan)  # what the stage before said of the next gate; NaN: it has to be asked
 
     for layer in range(1, layers + 1):
@@ -74,6 +87,8 @@ def run_batch(
         ends = np.full(len(rows), last)
         if policy.max_layers is not None:
             ends |= journal.run_bl[rows].sum(axis=1) >= policy.max_layers
+        if time.perf_counter() >= overdue:
+            ends |= journal.run_bl[rows].any(axis=1)
         asked = ends if policy.no_exit else ends | runs
         if not asked.any():
             continue
@@ -82,7 +97,7 @@ def run_batch(
         if not (policy.no_exit or last):
             # At the last layer there is nothing left to decide.
             journal.entropy_bl[rows[asked], layer - 1] = normalised_entropy(logits_bc)
-            answers = answers | policy.exits(logits_bc)
+            answers = answers | policy.exits(logits_bc, layer, history, asked)
         if not answers.any():
             continue
         journal.answer(rows[asked][answers], logits_bc[answers], layer)
@@ -91,6 +106,8 @@ def run_batch(
         if not stays.any():
             break
         rows, told_b = rows[stays], told_b[stays]
+        if history is not None:
+            history.keep(stays)
         longest = int(lengths[rows].max())  # padding that only the leavers needed goes with them
         hidden_bsh, mask_b11s = hidden_bsh[stays, :longest], mask_b11s[stays, ..., :longest]
     return journal.outcomes()

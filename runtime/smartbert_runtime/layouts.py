@@ -14,8 +14,11 @@ from smartbert_runtime.tokenizer import Tokens
 SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
 
 
-def run_layout(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Outcome]:
-    """Classify one batch with the variant that `sessions` holds; outcome i belongs to row i."""
+def run_layout(sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None) -> list[Outcome]:
+    """Classify one batch with the variant that `sessions` holds; outcome i belongs to row i.
+
+    since: when the batch's deadline began to run, by `time.perf_counter`; default: now.
+    """
     if sessions.variant.layout == SINGLE:
         return run_rows(sessions, tokens, policy)
     manifest = sessions.package.manifest
@@ -30,6 +33,7 @@ def run_layout(sessions: Sessions, tokens: Tokens, policy: Policy) -> list[Outco
         layers=manifest.model.layers,
         classes=len(manifest.labels),
         fused=sessions.variant.layout == FUSED,
+        since=since,
     )
 
 
@@ -37,8 +41,13 @@ def check_runnable(sessions: Sessions, policy: Policy) -> None:
     """ConfigError for a policy that the variant's graphs cannot follow."""
     if sessions.variant.layout == SINGLE:
         check_policy(policy)
-    if policy.max_layers is not None and not sessions.package.manifest.model.early_exits:
+    model = sessions.package.manifest.model
+    if (policy.max_layers, policy.deadline_ms) != (None, None) and not model.early_exits:
         raise ConfigError(
             "this model has no head but the last: it cannot answer after fewer layers",
-            hint="leave out max_layers, or train exit heads with smartbert-train",
+            hint="leave out max_layers and deadline_ms, or train exit heads with smartbert-train",
+        )
+    if policy.exit_thresholds is not None and len(policy.exit_thresholds) != model.layers:
+        raise ConfigError(
+            f"{len(policy.exit_thresholds)} exit thresholds for {model.layers} layers", hint="give one for each layer"
         )

@@ -1,4 +1,4 @@
-"""When to skip a layer and when to answer: pure functions over arrays, and the settings that steer them.
+"""The settings that steer when a layer is skipped and when a head answers, and their file.
 
 Shape letters: b batch, c classes.
 """
@@ -15,30 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
+from smartbert_runtime.rules import RULES, History, Said
 from smartbert_runtime.schema import decode
 
 POLICY_SCHEMA_VERSION = "1.0"
-
-
-def softmax(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Class probabilities, in double precision, so that every side that decides decides alike."""
-    shifted = logits_bc.astype(np.float64) - logits_bc.max(axis=-1, keepdims=True)
-    exponentials = np.exp(shifted)
-    probabilities: NDArray[np.float64] = exponentials / exponentials.sum(axis=-1, keepdims=True)
-    return probabilities
-
-
-def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Uncertainty of each row, from 0 (sure) to 1 (uniform): natural-log entropy divided by ln c.
-
-    The SmartBERT paper thresholds plain entropy, whose maximum is ln c; divide its thresholds by ln c (0.693 for
-    two classes) to use them here.
-    """
-    probabilities_bc = softmax(logits_bc)
-    entropy_b = -(probabilities_bc * np.log(np.maximum(probabilities_bc, 1e-300))).sum(axis=-1)
-    # Rounded, so that rounding errors make no uniform row a little less or more than 1, and no sure row -0.0.
-    normalised: NDArray[np.float64] = np.round(entropy_b / math.log(logits_bc.shape[-1]), 12).clip(0.0, 1.0) + 0.0
-    return normalised
 
 
 def logit(probability: float) -> float:
@@ -64,39 +44,43 @@ def should_skip(skip_logit_b: NDArray[np.floating], threshold: float) -> NDArray
     return skip
 
 
-def should_exit(logits_bc: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Rows certain enough to answer here (SmartBERT, inference rule): normalised entropy strictly below threshold.
-
-    Logits [[4.0, -4.0], [0.1, 0.0]] at 0.2 -> [True, False].
-    """
-    exits: NDArray[np.bool_] = normalised_entropy(logits_bc) < threshold
-    return exits
-
-
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """How one text's way through the layers is decided.
 
     skip_threshold: a layer is skipped when its gate's skip probability reaches it (0 to 1).
-    exit_threshold: an exit head answers when its normalised entropy is below it (0 to 1).
+    rule: when an exit head answers: entropy, max-probability, patience or confident-patience (`rules.py`).
+    exit_threshold: what the rule's uncertainty must be below, 0 (never) to 1; normalised entropy for most.
+    exit_thresholds: one for each layer's head, in place of the one for all.
+    patience: heads in a row, for the rules that count them.
     no_skip, no_exit: never skip, never exit early; booleans, because no threshold says "never" exactly.
     max_layers: after this many layers run, the last one's head answers; None for no limit.
+    deadline_ms: once so many milliseconds have passed since the text's batch began, the next head answers: after the
+    layer that is being run, and never a second one; None for no limit.
     """
 
     rule: str = "entropy"
     skip_threshold: float = 0.5
     exit_threshold: float = 0.0
+    exit_thresholds: tuple[float, ...] | None = None
+    patience: int = 2
     no_skip: bool = False
     no_exit: bool = False
     max_layers: int | None = None
+    deadline_ms: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rule != "entropy":
-            raise ConfigError(f"unknown exit rule {self.rule!r}", hint="known rules: entropy")
-        for name in ("skip_threshold", "exit_threshold"):
-            value = getattr(self, name)
+        if self.rule not in RULES:
+            raise ConfigError(f"unknown exit rule {self.rule!r}", hint="known rules: " + ", ".join(RULES))
+        given = [("skip_threshold", self.skip_threshold), ("exit_threshold", self.exit_threshold)]
+        given += [("each of exit_thresholds", value) for value in self.exit_thresholds or ()]
+        for name, value in given:
             if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"{name} must be from 0 to 1, not {value}", hint="see smartbert-infer --help")
+        if self.patience < 1:
+            raise ConfigError(f"patience must be 1 or more, not {self.patience}", hint="change --patience")
+        if self.deadline_ms is not None and not self.deadline_ms > 0.0:
+            raise ConfigError(f"deadline_ms must be more than 0, not {self.deadline_ms}", hint="change --deadline-ms")
         if self.max_layers is not None and self.max_layers < 1:
             raise ConfigError(f"max_layers must be 1 or more, not {self.max_layers}", hint="change --max-layers")
 
@@ -104,13 +88,33 @@ class Policy:
         """Rows that leave the layer out."""
         return should_skip(skip_logit_b, self.skip_threshold)
 
-    def exits(self, logits_bc: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Rows that answer now."""
-        return should_exit(logits_bc, self.exit_threshold)
+    def history(self, batch: int) -> History | None:
+        """Where the rule keeps what heads said; None for a rule that does not look back."""
+        return History(batch) if RULES[self.rule].remembers and not self.no_exit else None
+
+    def exits(
+        self,
+        logits_bc: NDArray[np.float32],
+        layer: int = 1,
+        history: History | None = None,
+        asked: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_]:
+        """Rows that answer now, of those whose head after `layer` (from 1) was asked.
+
+        history: what `history` gave at the start; asked: which of its rows these are, None for all.
+        """
+        threshold = self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
+        agreed_b = sure_b = None
+        if history is not None:
+            asked = np.ones(len(logits_bc), dtype=bool) if asked is None else asked
+            history.hear(asked, logits_bc, threshold)
+            agreed_b, sure_b = history.agreed_b[asked], history.sure_b[asked]
+        said = Said(logits_bc=logits_bc, threshold=threshold, patience=self.patience, agreed_b=agreed_b, sure_b=sure_b)
+        return RULES[self.rule].exits(said)
 
     def without_shortcuts(self) -> Policy:
         """The same policy with every layer run and only the last head asked."""
-        return replace(self, no_skip=True, no_exit=True, max_layers=None)
+        return replace(self, no_skip=True, no_exit=True, max_layers=None, deadline_ms=None)
 
 
 @dataclass(frozen=True, kw_only=True)

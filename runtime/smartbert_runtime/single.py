@@ -19,9 +19,12 @@ SKIP_THRESHOLD, EXIT_THRESHOLD = "skip_threshold", "exit_threshold"
 
 def check_policy(policy: Policy) -> None:
     """ConfigError for what the graph cannot decide: it knows two thresholds and nothing else."""
-    if policy.max_layers is not None:
+    beyond = [name for name in ("exit_thresholds", "max_layers", "deadline_ms") if getattr(policy, name) is not None]
+    if policy.rule != "entropy":
+        beyond.append(f"rule {policy.rule!r}")
+    if beyond:
         raise ConfigError(
-            "the layout 'single' decides by entropy and gates alone and knows no max_layers",
+            f"the layout 'single' decides by entropy and gates alone and knows no {', no '.join(beyond)}",
             hint="load the layout 'separate' or 'fused' (--layout) for it",
         )
 

@@ -65,7 +65,8 @@ OPTIONS = {
     "--ort-format --overwrite",
     "smartbert-verify": "--against --file --part --layout --precision --provider --threads --format",
     "smartbert-infer": "--text --text-pair --file --format --trace --preset --exit-threshold --skip-threshold "
-    "--no-skip --no-exit --max-layers --batch-size --precision --layout --provider --threads --no-truncate",
+    "--no-skip --no-exit --max-layers --rule --exit-thresholds --patience --deadline-ms "
+    "--batch-size --precision --layout --provider --threads --no-truncate",
     "smartbert-inspect": "--ops --provider --format",
     "smartbert-bench": "--file --preset --repeats --label-column --format",
 }

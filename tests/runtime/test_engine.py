@@ -28,6 +28,11 @@ POLICIES = [
     Policy(exit_threshold=0.5, no_exit=True),
     Policy(no_skip=True, no_exit=True),
     Policy(exit_threshold=0.8, skip_threshold=0.2),
+    Policy(rule="max-probability", exit_threshold=0.5),
+    Policy(rule="patience", patience=1),
+    Policy(rule="patience", patience=1, no_skip=True),
+    Policy(rule="confident-patience", patience=2, exit_threshold=0.7),
+    Policy(exit_thresholds=(0.0, 0.3, 0.6, 0.0)),
 ]
 
 
@@ -150,6 +155,44 @@ def test_without_exits_only_texts_that_max_layers_ends_are_asked(
     parts = TorchParts(model)
     run(parts, tokens, Policy(no_skip=True, no_exit=True, max_layers=2))
     assert [call.part for call in parts.calls] == ["embeddings", "layer_01", "layer_02", "exit_02"]
+
+
+# deadline_ms
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("no_exit", [False, True])
+def test_once_time_is_up_the_layer_that_is_being_run_answers(
+    model: SmartBertForSequenceClassification, tokens: Tokens, no_exit: bool, fused: bool
+) -> None:
+    late = Policy(exit_threshold=0.5, no_exit=no_exit, deadline_ms=1.0)
+    found = [
+        outcome.trace
+        for outcome in run_batch(
+            TorchParts(model), tokens, late, layers=LAYERS, classes=len(LABELS), fused=fused, since=-1.0
+        )
+    ]
+    # As with one layer at most: a text that skips all of them has nothing to answer with before the end.
+    assert_same(found, traces(model, tokens, Policy(exit_threshold=0.5, no_exit=no_exit, max_layers=1)))
+
+
+def test_while_there_is_time_a_deadline_changes_nothing(
+    model: SmartBertForSequenceClassification, tokens: Tokens
+) -> None:
+    assert_same(traces(model, tokens, replace(POLICY, deadline_ms=1e6)), traces(model, tokens, POLICY))
+
+
+def test_a_deadline_that_passes_on_the_way_ends_there(
+    model: SmartBertForSequenceClassification, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = TorchParts(model)
+    # A clock that moves by 1 s with every layer run.
+    monkeypatch.setattr(
+        "smartbert_runtime.engine.time.perf_counter",
+        lambda: float(sum(call.part.startswith("layer") for call in parts.calls)),
+    )
+    found = run(parts, tokens, Policy(no_skip=True, no_exit=True, deadline_ms=1500.0))
+    assert {outcome.trace.layers_run for outcome in found} == {(1, 2)}
 
 
 # What is computed

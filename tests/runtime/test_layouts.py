@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from smartbert_runtime import Policy, SmartBert
 from smartbert_runtime.errors import ConfigError, ManifestError
 from smartbert_runtime.layouts import check_runnable, run_layout
-from tests.conftest import SENTENCES
+from tests.conftest import LAYERS, SENTENCES
 from tests.runtime.packages import LAYOUTS, VARIANTS
 
 POLICY = Policy(exit_threshold=0.5)
@@ -121,15 +122,31 @@ def test_policy_presets_are_there_for_every_variant(layouts_dir: Path, variant: 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_only_single_refuses_max_layers(layouts_dir: Path, variant: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"max_layers": 2}, "max_layers"),
+        ({"deadline_ms": 5.0}, "deadline_ms"),
+        ({"exit_thresholds": (0.1,) * LAYERS}, "exit_thresholds"),
+        ({"rule": "patience"}, "rule 'patience'"),
+    ],
+)
+def test_only_single_refuses_what_its_graph_cannot_decide(
+    layouts_dir: Path, variant: str, change: dict[str, Any], named: str
+) -> None:
     sessions = load(layouts_dir, variant).sessions
     check_runnable(sessions, POLICY)
-    limited = replace(POLICY, max_layers=2)
+    changed = replace(POLICY, **change)
     if variant.startswith("single"):
-        with pytest.raises(ConfigError, match="knows no max_layers"):
-            check_runnable(sessions, limited)
+        with pytest.raises(ConfigError, match=f"knows no {named}"):
+            check_runnable(sessions, changed)
     else:
-        check_runnable(sessions, limited)
+        check_runnable(sessions, changed)
+
+
+def test_exit_thresholds_are_one_for_each_layer(layouts_dir: Path) -> None:
+    with pytest.raises(ConfigError, match=f"2 exit thresholds for {LAYERS} layers"):
+        check_runnable(load(layouts_dir, "fused-fp32").sessions, replace(POLICY, exit_thresholds=(0.1, 0.2)))
 
 
 def test_a_layout_or_precision_that_is_not_there_lists_what_is(layouts_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""policy: entropy, skipping and exiting against values worked out by hand; what a Policy and policy.json refuse."""
+"""policy: skipping and exiting against values worked out by hand; what a Policy and policy.json refuse."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from smartbert_runtime.policy import (
     Policy,
     PolicyFile,
     logit,
-    normalised_entropy,
     parse_policy_file,
-    should_exit,
     should_skip,
-    softmax,
 )
 from smartbert_runtime.schema import encode
 
@@ -40,40 +37,6 @@ def policy_file() -> PolicyFile:
 def edited(**changes: object) -> str:
     """policy.json with top-level keys replaced, its digest left as it was."""
     return json.dumps({**json.loads(encode(policy_file())), **changes})
-
-
-def test_softmax_of_log_odds_is_the_odds() -> None:
-    assert softmax(floats([0.0, LN3], [0.0, 0.0])) == pytest.approx(np.array([[0.25, 0.75], [0.5, 0.5]]), abs=1e-7)
-
-
-def test_entropy_is_divided_by_its_maximum_for_the_number_of_classes() -> None:
-    # 1/4, 3/4: (1/4 ln 4 + 3/4 ln 4/3) / ln 2 = 0.562335 / 0.693147
-    assert normalised_entropy(floats([0.0, LN3])) == pytest.approx([0.811278], abs=1e-6)
-    # 1/8, 2/8, 5/8: (1/8 ln 8 + 1/4 ln 4 + 5/8 ln 8/5) / ln 3 = 0.900256 / 1.098612
-    assert normalised_entropy(floats([0.0, LN2, LN5])) == pytest.approx([0.819449], abs=1e-6)
-
-
-def test_entropy_does_not_depend_on_a_shift_of_the_logits() -> None:
-    shifted = floats([100.0, 100.0 + LN3], [-100.0, -100.0 + LN3])
-    assert normalised_entropy(shifted) == pytest.approx([0.811278, 0.811278], abs=1e-5)
-
-
-def test_saturated_logits_give_certainty_and_no_nan() -> None:
-    entropy_b = normalised_entropy(floats([1e4, -1e4], [-3e38, 3e38], [0.0, 800.0]))
-    assert entropy_b.tolist() == [0.0, 0.0, 0.0]
-    assert softmax(floats([1e4, -1e4])).tolist() == [[1.0, 0.0]]
-
-
-def test_certainty_is_zero_and_not_minus_zero() -> None:
-    # Shown to people with three digits: -0.0 reads "-0.000".
-    assert not np.signbit(normalised_entropy(floats([1e4, -1e4]))).any()
-
-
-@pytest.mark.parametrize("classes", range(2, 14))
-def test_uniform_entropy_is_one_and_not_above(classes: int) -> None:
-    entropy = float(normalised_entropy(np.zeros((1, classes), dtype=np.float32))[0])
-    assert entropy == pytest.approx(1.0, abs=1e-12)
-    assert entropy <= 1.0
 
 
 def test_logit_of_probabilities_and_of_both_ends() -> None:
@@ -98,19 +61,6 @@ def test_skip_threshold_zero_always_skips_and_one_never_does() -> None:
     assert should_skip(logits_b, 1.0).tolist() == [False, False, False]
 
 
-def test_exit_only_strictly_below_the_threshold() -> None:
-    assert should_exit(floats([4.0, -4.0], [0.1, 0.0]), 0.2).tolist() == [True, False]
-    entropy = float(normalised_entropy(floats([0.0, LN3]))[0])
-    assert should_exit(floats([0.0, LN3]), entropy).tolist() == [False]
-    assert should_exit(floats([0.0, LN3]), math.nextafter(entropy, 1.0)).tolist() == [True]
-
-
-def test_exit_threshold_zero_never_exits_and_one_exits_unless_uniform() -> None:
-    logits_bc = floats([1e4, -1e4], [0.01, 0.0], [0.0, 0.0])
-    assert should_exit(logits_bc, 0.0).tolist() == [False, False, False]
-    assert should_exit(logits_bc, 1.0).tolist() == [True, True, False]
-
-
 def test_a_policy_asks_with_its_own_thresholds() -> None:
     policy = Policy(skip_threshold=0.75, exit_threshold=0.82)
     assert policy.skips(floats(1.0, 1.2)).tolist() == [False, True]
@@ -120,7 +70,11 @@ def test_a_policy_asks_with_its_own_thresholds() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"rule": "patience"}, "unknown exit rule 'patience'"),
+        ({"rule": "patients"}, "unknown exit rule 'patients'"),
+        ({"exit_thresholds": (0.5, 1.5)}, "each of exit_thresholds must be from 0 to 1, not 1.5"),
+        ({"patience": 0}, "patience must be 1 or more, not 0"),
+        ({"deadline_ms": 0.0}, "deadline_ms must be more than 0, not 0.0"),
+        ({"deadline_ms": math.nan}, "deadline_ms must be more than 0, not nan"),
         ({"skip_threshold": -0.01}, "skip_threshold must be from 0 to 1, not -0.01"),
         ({"skip_threshold": 1.01}, "skip_threshold must be from 0 to 1, not 1.01"),
         ({"exit_threshold": 1.01}, "exit_threshold must be from 0 to 1, not 1.01"),
@@ -139,7 +93,7 @@ def test_policy_accepts_both_ends_of_its_ranges() -> None:
 
 
 def test_without_shortcuts_runs_everything_and_keeps_the_thresholds() -> None:
-    full = Policy(skip_threshold=0.6, exit_threshold=0.3, max_layers=2).without_shortcuts()
+    full = Policy(skip_threshold=0.6, exit_threshold=0.3, max_layers=2, deadline_ms=5.0).without_shortcuts()
     assert full == Policy(skip_threshold=0.6, exit_threshold=0.3, no_skip=True, no_exit=True, max_layers=None)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from smartbert_runtime import Policy, Prediction, SmartBert
 from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.policy import softmax
+from smartbert_runtime.rules import softmax
 from smartbert_runtime.single import MODEL, check_policy, run_rows
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, LAYERS, SENTENCES

@@ -42,15 +42,31 @@ def infer(
     format: Annotated[Format, typer.Option(help="How to print the answers.")] = Format.text,
     trace: Annotated[bool, typer.Option("--trace", help="Show on stderr what every gate and exit head said.")] = False,
     preset: Annotated[str, typer.Option(help="Named policy of the package's policy.json.")] = DEFAULT_PRESET,
-    exit_threshold: Annotated[
-        float | None, typer.Option(help="Answer at normalised entropy below this, 0 (never) to 1.")
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help="When a head answers: entropy or max-probability (uncertainty below the threshold), patience (heads "
+            "that repeat the label) or confident-patience (sure heads in a row)."
+        ),
     ] = None,
+    exit_threshold: Annotated[
+        float | None, typer.Option(help="Answer at an uncertainty below this, 0 (never) to 1; normalised entropy.")
+    ] = None,
+    exit_thresholds: Annotated[
+        str | None,
+        typer.Option(metavar="T1,T2,...", help="One exit threshold a layer, in place of one for all."),
+    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Heads in a row, for the rules that count them.")] = None,
     skip_threshold: Annotated[
         float | None, typer.Option(help="Skip a layer at this skip probability and above, 0 to 1.")
     ] = None,
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Skip no layer.")] = False,
     no_exit: Annotated[bool, typer.Option("--no-exit", help="Answer only after the last layer.")] = False,
     max_layers: Annotated[int | None, typer.Option(help="Run at most this many layers a text.")] = None,
+    deadline_ms: Annotated[
+        float | None,
+        typer.Option(help="Answer with what there is after so many milliseconds, one layer late at most."),
+    ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Texts computed together; never changes an answer.")
     ] = DEFAULT_BATCH_SIZE,
@@ -81,11 +97,15 @@ def infer(
     )
     policy = _policy(
         model.policy(preset),
+        rule=rule,
         exit_threshold=exit_threshold,
+        exit_thresholds=_thresholds(exit_thresholds),
+        patience=patience,
         skip_threshold=skip_threshold,
         no_skip=no_skip or None,
         no_exit=no_exit or None,
         max_layers=max_layers,
+        deadline_ms=deadline_ms,
     )
     answers = _answers(model, texts, pairs, policy, batch_size, truncate)
     _print(answers, format, trace=trace, total=len(texts), layers=model.package.manifest.model.layers)
@@ -108,7 +128,18 @@ def _texts(
     return texts, pairs or None
 
 
-def _policy(preset: Policy, **changes: float | bool | int | None) -> Policy:
+def _thresholds(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(number) for number in text.split(","))
+    except ValueError as err:
+        raise ConfigError(
+            f"--exit-thresholds takes numbers with commas between them, not {text!r}", hint="such as 0.1,0.2,0.2,0.3"
+        ) from err
+
+
+def _policy(preset: Policy, **changes: object) -> Policy:
     """The preset with the options that were given in its place."""
     return replace(preset, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
