@@ -48,13 +48,17 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
-    """One precision: each part alone, what was refused, and the rest together."""
+    """One precision: each part alone, what was refused, and the rest together.
+
+    fine: parts that were refused in int4's usual blocks and are quantised in finer ones.
+    """
 
     precision: str
     texts: int
     alone: Mapping[str, Agreement]
     refused: tuple[Refusal, ...]
     together: Agreement
+    fine: tuple[str, ...] = ()
 
 
 def check_quantized(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from smartbert_runtime.trace import Trace
 
 DEFAULT_PRESET = "default"
 DEFAULT_BATCH_SIZE = 32
+WINDOW = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +80,25 @@ class SmartBert:
     >>> model = SmartBert.load("out/")
     >>> model.classify(["You won a prize, call now!"])[0].label
     'spam'
+
+    Any number of threads may classify with one of these at once. A forked child (as of `multiprocessing`) loads its own
+    graphs at its first text. `close`, or leaving a `with` block, lets go of them.
     """
 
     def __init__(self, package: Package, sessions: Sessions, tokenizer: Tokenizer, policies: PolicyFile) -> None:
         self.package, self.sessions, self.tokenizer, self.policies = package, sessions, tokenizer, policies
+        self._closed = False
+
+    def __enter__(self) -> SmartBert:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every graph; what is classified afterwards is a ConfigError. Closing twice is no fault."""
+        self._closed = True
+        self.sessions.close()
 
     @classmethod
     def load(
@@ -135,6 +153,8 @@ class SmartBert:
             raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
         if batch_size < 1:
             raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="change --batch-size")
+        if self._closed:
+            raise ConfigError("this model was closed", hint="load the package again")
         check_texts(texts, text_pairs)
         policy = self.policy() if policy is None else policy
         check_runnable(self.sessions, policy)
@@ -147,6 +167,32 @@ class SmartBert:
             batch = self._classify_batch([texts[row] for row in rows], pairs, policy, truncate)
             predictions.update(zip(rows, batch, strict=True))
         return [predictions[row] for row in range(len(texts))]
+
+    def stream(
+        self,
+        texts: Iterable[str | tuple[str, str]],
+        *,
+        policy: Policy | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        truncate: bool = True,
+    ) -> Iterator[Prediction]:
+        """Predictions in the order of `texts`, of which only WINDOW batches are held at a time.
+
+        texts: any iterable, endless ones too, of texts or of (text, second text); the other arguments are
+        `classify`'s. Texts of a window share batches by length; the first answer waits for one window, not for the end.
+        """
+        source = iter(texts)
+        while window := list(itertools.islice(source, WINDOW * max(1, batch_size))):
+            paired = isinstance(window[0], tuple)
+            if any(isinstance(text, tuple) is not paired for text in window):
+                raise InputError("single texts and pairs of texts are mixed", hint="give one kind")
+            yield from self.classify(
+                [text[0] for text in window] if paired else cast(list[str], window),
+                text_pairs=[text[1] for text in window] if paired else None,
+                policy=policy,
+                batch_size=batch_size,
+                truncate=truncate,
+            )
 
     def _classify_batch(
         self, texts: list[str], pairs: list[str] | None, policy: Policy, truncate: bool

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import warnings
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -71,6 +73,22 @@ class Sessions:
         self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
         self._components = {component.name: component for component in package.manifest.components}
         self._lock = threading.Lock()
+        _LIVE.add(self)
+
+    def close(self) -> None:
+        """Let go of every graph; a part that is asked later is loaded again. Not while another thread classifies."""
+        with self._lock:
+            self._sessions.clear()
+            self._borrowed.clear()
+
+    def _after_fork(self) -> None:
+        """In a forked child: start anew, and never end what the parent had opened.
+
+        A session's threads are not in the child: asking it can wait for them, and so does ending it, even at exit.
+        """
+        for kept in (*self._sessions.values(), *(value for values in self._borrowed.values() for value in values)):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        self._sessions, self._borrowed, self._lock = {}, {}, threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
@@ -172,6 +190,16 @@ class Sessions:
         if values:
             options.add_external_initializers(list(values), list(values.values()))
             self._borrowed[part] = list(values.values())  # the session reads them where they are
+
+
+def _renew_after_fork() -> None:
+    for sessions in list(_LIVE):
+        sessions._after_fork()
+
+
+_LIVE: weakref.WeakSet[Sessions] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_after_fork)
 
 
 def _by_role(providers: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
+import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +206,74 @@ def test_a_changed_tokenizer_is_found_at_load(package_copy: Path) -> None:
     flip_byte(package_copy / "tokenizer" / "tokenizer.json", 500)
     with pytest.raises(IntegrityError, match=r"tokenizer/tokenizer\.json does not match"):
         SmartBert.load(package_copy)
+
+
+# stream, threads, forks, closing
+
+
+def test_a_stream_gives_what_classify_gives_and_reads_no_further_than_it_must(package_dir: Path) -> None:
+    model = SmartBert.load(package_dir)
+    read = []
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            read.append(number)
+            yield SENTENCES[number % len(SENTENCES)]
+
+    answers = list(itertools.islice(model.stream(endless(), batch_size=2), 40))
+    expected = model.classify(SENTENCES)
+    for number, answer in enumerate(answers):
+        assert answer.trace.decisions() == expected[number % len(SENTENCES)].trace.decisions()
+    assert len(read) == 48  # three windows of 8 batches of 2
+
+
+def test_a_stream_takes_pairs_and_refuses_a_mixture(package_dir: Path) -> None:
+    model = SmartBert.load(package_dir)
+    pairs = list(zip(SENTENCES[:5], SENTENCES[5:10], strict=True))
+    (expected,) = model.classify([pairs[0][0]], text_pairs=[pairs[0][1]])
+    assert next(model.stream(pairs)).trace.decisions() == expected.trace.decisions()
+    with pytest.raises(InputError, match="mixed"):
+        list(model.stream(["one", ("one", "two")]))
+    assert list(model.stream([])) == []
+
+
+def test_many_threads_get_the_answers_of_one(package_dir: Path) -> None:
+    model = SmartBert.load(package_dir, threads=1)
+    expected = [answer.trace for answer in SmartBert.load(package_dir, threads=1).classify(SENTENCES)]
+    with ThreadPoolExecutor(32) as pool:
+        found = list(pool.map(lambda _: [answer.trace for answer in model.classify(SENTENCES)], range(32)))
+    for traces in found:
+        for trace, other in zip(traces, expected, strict=True):
+            assert trace.decisions() == other.decisions()
+            assert np.array_equal(trace.logits_c, other.logits_c)
+
+
+def _ask_in_child(model: SmartBert, answers: Any) -> None:
+    answers.put([answer.label for answer in model.classify(SENTENCES)])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_a_forked_child_answers_with_graphs_of_its_own(package_dir: Path) -> None:
+    model = SmartBert.load(package_dir, threads=2)
+    expected = [answer.label for answer in model.classify(SENTENCES)]
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [context.Process(target=_ask_in_child, args=(model, answers)) for _ in range(2)]
+    for child in children:
+        child.start()
+    assert [answers.get(timeout=60) for _ in children] == [expected] * 2
+    for child in children:
+        child.join(60)
+    assert [child.exitcode for child in children] == [0, 0]
+    assert [answer.label for answer in model.classify(SENTENCES)] == expected
+
+
+def test_a_closed_model_says_so(package_dir: Path) -> None:
+    with SmartBert.load(package_dir) as model:
+        model.classify(SENTENCES[:1])
+        assert model.sessions.placements()
+    assert model.sessions.placements() == {}
+    with pytest.raises(ConfigError, match="this model was closed"):
+        model.classify(SENTENCES[:1])
+    model.close()

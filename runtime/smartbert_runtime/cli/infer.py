@@ -152,23 +152,12 @@ def _answers(
     batch_size: int,
     truncate: bool,
 ) -> Iterator[Prediction]:
-    """Predictions in order, computed some batches at a time, so that the first answers do not wait for the last.
-
-    What would be refused is looked for in all texts before the first is answered.
-    """
+    """Predictions in order; what would be refused is looked for in all texts before the first is answered."""
     check_texts(texts, pairs)
     if not truncate:
         model.tokenizer.encode(texts, pairs, truncate=False)
-    window = max(1, batch_size) * 8
-    for start in range(0, len(texts), window):
-        part = slice(start, start + window)
-        yield from model.classify(
-            texts[part],
-            text_pairs=pairs[part] if pairs is not None else None,
-            policy=policy,
-            batch_size=batch_size,
-            truncate=truncate,
-        )
+    asked = texts if pairs is None else zip(texts, pairs, strict=True)
+    yield from model.stream(asked, policy=policy, batch_size=batch_size, truncate=truncate)
 
 
 def _print(answers: Iterator[Prediction], format: Format, *, trace: bool, total: int, layers: int) -> None:
