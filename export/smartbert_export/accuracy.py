@@ -48,17 +48,13 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
-    """One precision: each part alone, what was refused, and the rest together.
-
-    fine: parts that were refused in int4's usual blocks and are quantised in finer ones.
-    """
+    """One precision: each part alone, what was refused, and the rest together."""
 
     precision: str
     texts: int
     alone: Mapping[str, Agreement]
     refused: tuple[Refusal, ...]
     together: Agreement
-    fine: tuple[str, ...] = ()
 
 
 def check_quantized(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -16,7 +16,7 @@ from smartbert_export.convert import OPSET, OPSETS, Template, make_template
 from smartbert_export.heap import give_back
 from smartbert_export.mobile import convert_folder, coverage
 from smartbert_export.parts import LAYOUTS, Part, example_inputs, part_module, parts, signature
-from smartbert_export.quantize import FINE_BLOCK, FP32, INT4, PRECISIONS, WEIGHT_RANGE, quantized
+from smartbert_export.quantize import FP32, PRECISIONS, WEIGHT_RANGE, quantized
 from smartbert_export.single import single_model, single_signature
 from smartbert_export.weights import GraphWriter, write_file
 from smartbert_runtime.errors import ConfigError
@@ -221,22 +221,20 @@ class _Work:
             for part in chosen:
                 self._file(part, precision)
             names = {part.name for part in chosen}
-            known = {name: found for name, found in self._known.get(precision, {}).items() if name in names}
-            report = self._check(chosen, precision, fused, known)
-            # What another layout has too was tried there, and is written.
-            again = {refusal.part for refusal in report.refused} - set(known) if precision == INT4 else set()
-            if again:
-                for part in chosen:
-                    if part.name in again:
-                        self.say(f"quantising {part.name} to {precision} in finer blocks")
-                        fine = quantized(
-                            onnx.load(self._file(part, FP32)), precision, self.options.target, block=FINE_BLOCK
-                        )
-                        _save(fine, self._place(part, precision))
-                kept = {name: found for name, found in report.alone.items() if name not in again}
-                report = self._check(chosen, precision, fused, kept)
-                refused = {refusal.part for refusal in report.refused}
-                report = replace(report, fine=tuple(sorted(again - refused)))
+            assert self._check_tokens is not None  # asked for by export_package
+            report = check_quantized(
+                chosen,
+                self.folder / FP32,
+                self.folder / precision,
+                self._check_tokens,
+                self.policy,
+                precision=precision,
+                classes=self.model.config.num_labels,
+                fused=fused,
+                known={name: found for name, found in self._known.get(precision, {}).items() if name in names},
+                say=self.say,
+            )
+            give_back()  # the weights of the sessions that tried it
             self.reports[f"{'fused' if fused else 'separate'}-{precision}"] = report
             self._known.setdefault(precision, {}).update(report.alone)
             self._checked[fused, precision] = {refusal.part for refusal in report.refused}
@@ -245,25 +243,6 @@ class _Work:
                     f"{refusal.part} stays fp32: {refusal.why}, {refusal.agreement.labels:.2%} of the labels as in fp32"
                 )
         return self._checked[fused, precision]
-
-    def _check(
-        self, chosen: Sequence[Part], precision: str, fused: bool, known: Mapping[str, Agreement]
-    ) -> QuantizationReport:
-        assert self._check_tokens is not None  # asked for by export_package
-        report = check_quantized(
-            chosen,
-            self.folder / FP32,
-            self.folder / precision,
-            self._check_tokens,
-            self.policy,
-            precision=precision,
-            classes=self.model.config.num_labels,
-            fused=fused,
-            known=known,
-            say=self.say,
-        )
-        give_back()  # the weights of the sessions that tried it
-        return report
 
     def _place(self, part: Part, precision: str) -> Path:
         return self.folder / precision / f"{part.name}.onnx"

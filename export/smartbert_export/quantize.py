@@ -3,7 +3,7 @@
 `quantize_dynamic` scales activations over the whole tensor, so that a text's answer depends on its neighbours. Here
 every row (token) has a scale of its own.
 - int8: weights per output channel, activations per row, multiplied by `MatMulInteger`. Standard operators only.
-- int4: `MatMulNBits` of onnxruntime, blocks of 32 weights with a scale and a zero point each: for size, not for speed.
+- int4: `MatMulNBits` of onnxruntime, blocks of 32 weights with a scale each: for size, not for speed.
 - Embedding tables are int8 with a scale a row in both.
 """
 
@@ -27,23 +27,18 @@ WEIGHT_RANGE = {"x86": 64, "x86-vnni": 127, "arm64": 127}
 # Below this many entries a weight's bytes are nothing, and quantising its input costs more than it saves.
 SMALLEST = 1024
 BLOCK = 32
-# For parts that keep too few labels with the others: 6.25 bits a weight in place of 5.1.
-FINE_BLOCK = 16
 _ACTIVATIONS = 127.0
 _ZERO_POINT = 128
 
 
-def quantized(model: onnx.ModelProto, precision: str, target: str, *, block: int = BLOCK) -> onnx.ModelProto:
-    """One part's graph in `precision`, made of `model` itself; its interface stays float32.
-
-    block: weights that share a scale in int4.
-    """
+def quantized(model: onnx.ModelProto, precision: str, target: str) -> onnx.ModelProto:
+    """One part's graph in `precision`, made of `model` itself; its interface stays float32."""
     if precision == FP32:
         return model
     _gemm_to_matmul(model.graph)
     _quantize_tables(model.graph)
     if precision == INT4:
-        model = _quantize_blocks(model, block)
+        model = _quantize_blocks(model)
     else:
         _quantize_rows(model.graph, WEIGHT_RANGE[target])
     _drop_unused(model.graph)
@@ -166,14 +161,14 @@ def _row_nodes(x: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _quantize_blocks(model: onnx.ModelProto, block: int) -> onnx.ModelProto:
+def _quantize_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     with own_logging():
         from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
 
     weights = _weights(model.graph)
     left = [node.name for node in _named(model.graph) if node.op_type == "MatMul" and node.input[1] not in weights]
     # Level 4 multiplies in int8, each block of a row with a scale of its own.
-    config = DefaultWeightOnlyQuantConfig(block_size=block, is_symmetric=False, accuracy_level=4, bits=4)
+    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=4)
     with quiet_logger("onnxruntime.quantization.matmul_nbits_quantizer"):
         quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=left, algo_config=config)
         quantizer.process()

@@ -81,7 +81,6 @@ def export_lines(reports: Sequence[VerifyReport], quantization: Mapping[str, Qua
             f"texts {found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in "
             "fp32"
         )
-        lines += [f"         {part} is in finer blocks" for part in found.fine]
         lines += [f"         {refusal.part} stays fp32: {_why(refusal)}" for refusal in found.refused]
     return lines
 
@@ -149,8 +148,6 @@ def _quantization(quantization: Mapping[str, QuantizationReport]) -> list[str]:
     ]
     for name, found in quantization.items():
         kept = "; ".join(f"{refusal.part} ({_why(refusal)})" for refusal in found.refused) or "none"
-        if found.fine:
-            kept += f"; in finer blocks: {', '.join(found.fine)}"
         lines.append(
             f"| {name} | {found.texts} | {len(found.alone) - len(found.refused)} of {len(found.alone)} "
             f"| {found.together.labels:.2%} | {found.together.exit_layers:.2%} | {kept} |"
