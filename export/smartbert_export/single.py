@@ -8,13 +8,14 @@ untaken branch costs nothing on the CPU. Shape letters: s sequence, h hidden, c 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from smartbert.configuration import SmartBertConfig
+from smartbert_export.assemble import Builder
 from smartbert_export.parts import Part, signature
 from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.manifest import TensorSpec
@@ -48,7 +49,7 @@ def single_model(
     policy: the thresholds that a negative input stands for. fixed_shape: batch (1) and tokens that the parts were made
     for.
     """
-    builder = _Builder({} if fixed_shape is None else dict(zip((BATCH, SEQUENCE), fixed_shape, strict=True)))
+    builder = Builder({} if fixed_shape is None else dict(zip((BATCH, SEQUENCE), fixed_shape, strict=True)))
     named = {part.name: part for part in parts}
     layers, classes = config.layers, config.num_labels
     builder.inline(load(named["embeddings"]), "embeddings", {name: name for name in _IDS}, ["hidden_00", "mask"])
@@ -111,7 +112,7 @@ def single_model(
     return builder.model(*single_signature(config))
 
 
-def _run_all(builder: _Builder, stages: Sequence[onnx.ModelProto]) -> None:
+def _run_all(builder: Builder, stages: Sequence[onnx.ModelProto]) -> None:
     """A plain classifier decides nothing: all layers one after another, the thresholds unread."""
     layers = len(stages)
     for layer, stage in enumerate(stages, start=1):
@@ -123,7 +124,7 @@ def _run_all(builder: _Builder, stages: Sequence[onnx.ModelProto]) -> None:
     builder.node("Identity", ["every_layer"], "layers_run")
 
 
-def _thresholds(builder: _Builder, policy: Policy) -> None:
+def _thresholds(builder: Builder, policy: Policy) -> None:
     """The skip threshold as a logit (1 -> infinity, never), the exit threshold as it is; negative: the default."""
     builder.constant("zero", np.float32(0.0))
     for name, default in ((SKIP_THRESHOLD, policy.skip_threshold), (EXIT_THRESHOLD, policy.exit_threshold)):
@@ -137,7 +138,7 @@ def _thresholds(builder: _Builder, policy: Policy) -> None:
     builder.node("Log", ["skip_odds"], "skip_logit")
 
 
-def _entropy(builder: _Builder, here: str) -> None:
+def _entropy(builder: Builder, here: str) -> None:
     builder.node("Softmax", [f"logits_{here}"], f"p_{here}", axis=-1)
     builder.node("Max", [f"p_{here}", "tiny"], f"p_positive_{here}")
     builder.node("Log", [f"p_positive_{here}"], f"log_p_{here}")
@@ -146,7 +147,7 @@ def _entropy(builder: _Builder, here: str) -> None:
     builder.node("Div", [f"sum_{here}", "largest_entropy"], f"entropy_{here}")
 
 
-def _layers_run(builder: _Builder, layers: int) -> None:
+def _layers_run(builder: Builder, layers: int) -> None:
     builder.constant("flat", np.array([1], dtype=np.int64))
     names = []
     for layer in range(1, layers + 1):
@@ -154,94 +155,3 @@ def _layers_run(builder: _Builder, layers: int) -> None:
         builder.node("Reshape", [f"run_{layer:02d}", "flat"], f"run_flat_{layer:02d}")
         names.append(f"run_flat_{layer:02d}")
     builder.node("Concat", names, "layers_run", axis=0)
-
-
-class _Builder:
-    """Collects nodes and weights; parts come in with their names prefixed, their weights in the outermost graph."""
-
-    def __init__(self, fixed: Mapping[str, int]) -> None:
-        self._fixed = fixed
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-        self.opsets: dict[str, int] = {}
-        self.ir_version = 0
-
-    def node(self, op: str, inputs: Sequence[str], output: str, **attributes: int) -> None:
-        node = helper.make_node(op, inputs, [output])
-        node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
-        self.nodes.append(node)
-
-    def constant(self, name: str, value: object) -> None:
-        self.weights.append(numpy_helper.from_array(np.asarray(value), name))
-
-    def inline(
-        self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
-    ) -> Sequence[str]:
-        """Put a part's nodes here, its inputs and outputs renamed."""
-        self.nodes += self._renamed(part, prefix, feeds, outputs)
-        return outputs
-
-    def branch(
-        self,
-        condition: str,
-        part: onnx.ModelProto,
-        prefix: str,
-        feeds: dict[str, str],
-        outputs: Sequence[str],
-        otherwise: Sequence[str],
-        specs: Sequence[TensorSpec],
-    ) -> None:
-        """`outputs` are the part's where `condition` holds, and the values `otherwise` where it does not."""
-        inner = [f"{prefix}/then/{name}" for name in outputs]
-        passed = [f"{prefix}/else/{name}" for name in outputs]
-        then = helper.make_graph(
-            self._renamed(part, prefix, feeds, inner), f"{prefix}_run", [], self._infos(inner, specs)
-        )
-        other = helper.make_graph(
-            [helper.make_node("Identity", [value], [name]) for value, name in zip(otherwise, passed, strict=True)],
-            f"{prefix}_not_run",
-            [],
-            self._infos(passed, specs),
-        )
-        self.nodes.append(helper.make_node("If", [condition], list(outputs), then_branch=then, else_branch=other))
-
-    def _renamed(
-        self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
-    ) -> list[onnx.NodeProto]:
-        self.ir_version = max(self.ir_version, part.ir_version)
-        self.opsets |= {entry.domain: entry.version for entry in part.opset_import}
-        names = dict(feeds)
-        names |= {value.name: name for value, name in zip(part.graph.output, outputs, strict=True)}
-        for tensor in part.graph.initializer:
-            names[tensor.name] = f"{prefix}/{tensor.name}"
-            tensor.name = names[tensor.name]
-            self.weights.append(tensor)
-        nodes = []
-        for node in part.graph.node:
-            for places in (node.input, node.output):
-                for number, name in enumerate(places):
-                    if name:  # an empty name is an input left out
-                        places[number] = names.setdefault(name, f"{prefix}/{name}")
-            node.name = ""
-            nodes.append(node)
-        return nodes
-
-    def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "smartbert",
-            self._infos([spec.name for spec in inputs], inputs),
-            self._infos([spec.name for spec in outputs], outputs),
-            self.weights,
-        )
-        opsets = [helper.make_opsetid(domain, version) for domain, version in sorted(self.opsets.items())]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=self.ir_version)
-
-    def _infos(self, names: Sequence[str], specs: Sequence[TensorSpec]) -> list[onnx.ValueInfoProto]:
-        types = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}
-        return [
-            helper.make_tensor_value_info(
-                name, types[spec.dtype], [int(d) if d.isdigit() else self._fixed.get(d, d) for d in spec.dims]
-            )
-            for name, spec in zip(names, specs, strict=True)
-        ]

@@ -1,0 +1,68 @@
+"""A package's weights as one plain graph, all layers and the last head: what deciding is measured against.
+
+Made of the parts in the package, so that both sides have the same weights in the same precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from smartbert_export.assemble import Builder
+from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.layouts import SEPARATE, SINGLE
+from smartbert_runtime.manifest import Component, Package, Variant
+
+
+def monolith(package: Package, variant: Variant) -> onnx.ModelProto:
+    """(input_ids, attention_mask, token_type_ids) -> logits (b,c), from the parts of `separate` or `fused`.
+
+    Raises ConfigError for the layout `single`, whose parts are not apart.
+    """
+    if variant.layout == SINGLE:
+        raise ConfigError(
+            "one plain graph is made of the layouts 'separate' or 'fused'", hint="export one of them beside 'single'"
+        )
+    components = {component.name: component for component in package.manifest.in_variant(variant.name)}
+    builder = Builder()
+    layers = package.manifest.model.layers
+    for component in _chain(components, layers, separate=variant.layout == SEPARATE):
+        # By path: what the part borrows from other files is read from there.
+        part = onnx.load(package.root / component.files[variant.name].file)
+        before, after = f"hidden_{component.index - 1:02d}", f"hidden_{component.index:02d}"
+        feeds = {"hidden": after if component.role == "exit" else before, "mask": "mask"}
+        if component.role == "embeddings":
+            feeds = {spec.name: spec.name for spec in component.inputs}
+        logits = "logits" if component.index == layers else f"unused/{component.name}/logits"
+        names = {"hidden": after, "hidden_next": after, "mask": "mask", "logits": logits}
+        builder.inline(
+            part,
+            component.name,
+            feeds,
+            [names.get(spec.name, f"unused/{component.name}/{spec.name}") for spec in component.outputs],
+        )
+    return _without_unused(builder.model(package.manifest.input, package.manifest.output))
+
+
+def _chain(components: dict[str, Component], layers: int, *, separate: bool) -> Iterator[Component]:
+    yield components["embeddings"]
+    for layer in range(1, layers + 1):
+        yield components[f"layer_{layer:02d}" if separate else f"stage_{layer:02d}"]
+    if separate:
+        yield components[f"exit_{layers:02d}"]
+
+
+def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model without what leads to no output: the heads inside stages."""
+    wanted = {value.name for value in model.graph.output}
+    for number in reversed(range(len(model.graph.node))):
+        node = model.graph.node[number]
+        if wanted.isdisjoint(node.output):
+            del model.graph.node[number]
+        else:
+            wanted.update(node.input)
+    for number in reversed(range(len(model.graph.initializer))):
+        if model.graph.initializer[number].name not in wanted:
+            del model.graph.initializer[number]
+    return model

@@ -1,0 +1,45 @@
+"""monolith: one plain graph of a package's own weights answers as the package does at full depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from smartbert_export.monolith import monolith
+from smartbert_runtime import SmartBert
+from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.manifest import open_package
+from tests.conftest import SENTENCES
+
+
+@pytest.mark.parametrize("layout", ["separate", "fused"])
+@pytest.mark.parametrize("precision", ["fp32", "int8", "int4"])
+def test_it_answers_as_the_parts_do_at_full_depth(variants_dir: Path, layout: str, precision: str) -> None:
+    model = SmartBert.load(variants_dir, layout=layout, precision=precision)
+    graph = monolith(model.package, model.sessions.variant)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    assert [value.name for value in session.get_inputs()] == ["input_ids", "attention_mask", "token_type_ids"]
+    tokens = model.tokenizer.encode(SENTENCES)
+    (logits_bc,) = session.run(None, dict(tokens.feeds()))
+    expected = model.classify(SENTENCES, policy=model.policy("full-depth"))
+    np.testing.assert_allclose(logits_bc, [answer.trace.logits_c for answer in expected], atol=1e-5)
+
+
+def test_heads_that_nobody_reads_are_not_in_it(variants_dir: Path) -> None:
+    package = open_package(variants_dir)
+    apart, fused = (monolith(package, package.manifest.variant(layout)) for layout in ("separate", "fused"))
+    weights = [sum(len(tensor.raw_data) for tensor in model.graph.initializer) for model in (apart, fused)]
+    # The last head's reduced form is not of quite the same size.
+    assert weights[1] == pytest.approx(weights[0], rel=0.05)
+    names = {tensor.name for tensor in fused.graph.initializer}
+    assert any(name.startswith("stage_04/classify") for name in names)
+    assert not any(name.startswith("stage_02/classify") for name in names)
+
+
+def test_one_graph_that_decides_cannot_be_taken_apart(variants_dir: Path) -> None:
+    package = open_package(variants_dir)
+    with pytest.raises(ConfigError, match="'separate' or 'fused'"):
+        monolith(package, package.manifest.variant("single"))
