@@ -18,8 +18,10 @@ from smartbert_runtime.manifest import Component, Package, Variant
 def monolith(package: Package, variant: Variant) -> onnx.ModelProto:
     """(input_ids, attention_mask, token_type_ids) -> logits (b,c), from the parts of `separate` or `fused`.
 
-    Raises ConfigError for the layout `single`, whose parts are not apart.
+    Raises ConfigError for the layout `single`, whose parts are not apart, and for onnxruntime's own format.
     """
+    if package.manifest.operators is not None:
+        raise ConfigError("one plain graph is made of ONNX graphs, not of .ort files", hint="leave out --ort-format")
     if variant.layout == SINGLE:
         raise ConfigError(
             "one plain graph is made of the layouts 'separate' or 'fused'", hint="export one of them beside 'single'"

@@ -56,10 +56,9 @@ def single_model(
     if not config.early_exits:
         _run_all(builder, [load(named[f"stage_{layer:02d}"]) for layer in range(1, layers + 1)])
         return builder.model(*single_signature(config))
-    _thresholds(builder, policy)
+    _thresholds(builder, policy, gates=config.gates)
     builder.constant("tiny", np.float32(1e-30))
     builder.constant("largest_entropy", np.float32(-math.log(classes)))
-    builder.constant("scalar", np.array([], dtype=np.int64))
     builder.constant("logits_00", np.zeros((1, classes), dtype=np.float32))
     builder.constant("done_00", np.array(False))
     builder.constant("exit_00", np.int64(layers))
@@ -124,15 +123,19 @@ def _run_all(builder: Builder, stages: Sequence[onnx.ModelProto]) -> None:
     builder.node("Identity", ["every_layer"], "layers_run")
 
 
-def _thresholds(builder: Builder, policy: Policy) -> None:
+def _thresholds(builder: Builder, policy: Policy, *, gates: bool) -> None:
     """The skip threshold as a logit (1 -> infinity, never), the exit threshold as it is; negative: the default."""
     builder.constant("zero", np.float32(0.0))
-    for name, default in ((SKIP_THRESHOLD, policy.skip_threshold), (EXIT_THRESHOLD, policy.exit_threshold)):
+    defaults = [(EXIT_THRESHOLD, policy.exit_threshold)]
+    for name, default in [(SKIP_THRESHOLD, policy.skip_threshold), *defaults] if gates else defaults:
         builder.constant(f"{name}.default", np.float32(default))
         builder.node("Less", [name, "zero"], f"{name}.is_default")
+    builder.node("Where", ["exit_threshold.is_default", "exit_threshold.default", EXIT_THRESHOLD], "exit_below")
+    if not gates:
+        return
+    builder.constant("scalar", np.array([], dtype=np.int64))
     builder.constant("whole", np.float32(1.0))
     builder.node("Where", ["skip_threshold.is_default", "skip_threshold.default", SKIP_THRESHOLD], "skip_probability")
-    builder.node("Where", ["exit_threshold.is_default", "exit_threshold.default", EXIT_THRESHOLD], "exit_below")
     builder.node("Sub", ["whole", "skip_probability"], "run_probability")
     builder.node("Div", ["skip_probability", "run_probability"], "skip_odds")
     builder.node("Log", ["skip_odds"], "skip_logit")

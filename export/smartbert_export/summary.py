@@ -38,7 +38,7 @@ def summary_text(
             f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}",
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
             "",
-            *_training(training),
+            *_training(training, early_exits=manifest.model.early_exits),
             *_parity(reports),
             *_quantization(quantization),
             *_parts(manifest, reports),
@@ -89,7 +89,7 @@ def _why(refusal: Refusal) -> str:
     return f"{refusal.why}, alone it keeps {refusal.agreement.labels:.2%} of the labels"
 
 
-def _training(training: Mapping[str, Any]) -> list[str]:
+def _training(training: Mapping[str, Any], *, early_exits: bool) -> list[str]:
     if not training:
         return ["## Training", "", "The checkpoint carries no training report.", ""]
     dev, full, settings = training["dev"], training["dev_full_depth"], training["settings"]
@@ -97,11 +97,16 @@ def _training(training: Mapping[str, Any]) -> list[str]:
     return [
         "## Training",
         "",
-        f"Fine-tuned from `{training['base_model']}` on {training['texts']['train']} texts; thresholds chosen on "
-        f"{training['texts']['validation']} others; measured in PyTorch on {dev['texts']} dev texts:",
+        f"Fine-tuned from `{training['base_model']}` on {training['texts']['train']} texts; "
+        f"{'thresholds' if early_exits else 'the epoch'} chosen on {training['texts']['validation']} others; "
+        f"measured in PyTorch on {dev['texts']} dev texts:",
         "",
-        f"- accuracy {dev['accuracy']:.4f} with {dev['mean_layers_run']:.2f} layers run on average "
-        f"({full['accuracy']:.4f} with {full['mean_layers_run']:.2f} layers when no exit is taken)",
+        f"- accuracy {dev['accuracy']:.4f} with {dev['mean_layers_run']:.2f} layers run on average"
+        + (
+            f" ({full['accuracy']:.4f} with {full['mean_layers_run']:.2f} layers when no exit is taken)"
+            if early_exits
+            else ""
+        ),
         f"- recall: {recalls}",
         f"- seed {settings['seed']}, {settings['stage1_epochs']} + {settings['stage2_epochs']} epochs, "
         f"texts cut to {settings['max_length']} tokens",

@@ -96,7 +96,10 @@ class SmartBert:
         self.close()
 
     def close(self) -> None:
-        """Let go of every graph; what is classified afterwards is a ConfigError. Closing twice is no fault."""
+        """Let go of every graph; what is classified afterwards is a ConfigError. Closing twice is no fault.
+
+        Not while another thread classifies.
+        """
         self._closed = True
         self.sessions.close()
 
@@ -146,7 +149,8 @@ class SmartBert:
         """One prediction a text, in the order given.
 
         policy: thresholds to use in place of the package's preset "default".
-        batch_size: texts computed together; it changes speed, never an answer.
+        batch_size: texts computed together; it changes speed, never an answer, unless the policy has a deadline:
+        that is the batch's, so give 1 for a deadline of each text's own.
         truncate: false refuses texts longer than the model (InputError) in place of cutting them.
         """
         if isinstance(texts, str) or isinstance(text_pairs, str):
@@ -158,6 +162,8 @@ class SmartBert:
         check_texts(texts, text_pairs)
         policy = self.policy() if policy is None else policy
         check_runnable(self.sessions, policy)
+        if policy.deadline_ms is not None:
+            self.sessions.open_all()  # loading is no part of a text's time
         # Texts of like length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(text_pairs[row] if text_pairs else ""))
         predictions: dict[int, Prediction] = {}
@@ -181,18 +187,28 @@ class SmartBert:
         texts: any iterable, endless ones too, of texts or of (text, second text); the other arguments are
         `classify`'s. Texts of a window share batches by length; the first answer waits for one window, not for the end.
         """
-        source = iter(texts)
-        while window := list(itertools.islice(source, WINDOW * max(1, batch_size))):
+        if isinstance(texts, str):
+            raise InputError("stream takes an iterable of texts, not one string", hint="stream([text])")
+        # What the arguments themselves make wrong is told now, not at the first answer.
+        self.classify([], policy=policy, batch_size=batch_size)
+        return self._stream(iter(texts), policy, batch_size, truncate)
+
+    def _stream(
+        self, source: Iterator[str | tuple[str, str]], policy: Policy | None, batch_size: int, truncate: bool
+    ) -> Iterator[Prediction]:
+        seen = 0
+        while window := list(itertools.islice(source, WINDOW * batch_size)):
             paired = isinstance(window[0], tuple)
             if any(isinstance(text, tuple) is not paired for text in window):
                 raise InputError("single texts and pairs of texts are mixed", hint="give one kind")
-            yield from self.classify(
-                [text[0] for text in window] if paired else cast(list[str], window),
-                text_pairs=[text[1] for text in window] if paired else None,
-                policy=policy,
-                batch_size=batch_size,
-                truncate=truncate,
-            )
+            for number, text in enumerate(window, start=seen + 1):
+                if isinstance(text, tuple) and len(text) != 2:
+                    raise InputError(f"text {number} is a tuple of {len(text)}, not of 2", hint="(text, second text)")
+            singles = [text[0] for text in window] if paired else cast(list[str], window)
+            pairs = [text[1] for text in window] if paired else None
+            check_texts(singles, pairs, first=seen + 1)
+            yield from self.classify(singles, text_pairs=pairs, policy=policy, batch_size=batch_size, truncate=truncate)
+            seen += len(window)
 
     def _classify_batch(
         self, texts: list[str], pairs: list[str] | None, policy: Policy, truncate: bool
@@ -221,12 +237,12 @@ class SmartBert:
         )
 
 
-def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None) -> None:
-    """InputError for texts that are no strings, empty, or without their second text."""
+def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None, *, first: int = 1) -> None:
+    """InputError for texts that are no strings, empty, or without their second text; `first` is the first's number."""
     if text_pairs is not None and len(text_pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(text_pairs)} second texts", hint="give one for each text")
     for place, rows in (("text", texts), ("second text", text_pairs or ())):
-        for number, text in enumerate(rows, start=1):
+        for number, text in enumerate(rows, start=first):
             if not isinstance(text, str):
                 raise InputError(f"{place} {number} is not a text but {type(text).__name__}", hint="give strings")
             if not text.strip():

@@ -50,7 +50,7 @@ def run_batch(
     """Classify one batch; outcome i belongs to row i.
 
     Each row's answer is the one it would get alone: a layer is run on just the rows that want it, and padding is
-    masked out of everything.
+    masked out of everything. Only a deadline, which is the whole batch's, makes rows depend on their company.
     fused: `stage_i` runs layer i, its exit head and gate i+1 in one call, those of them that there are; gates and the
     last exit head are asked by themselves only about rows that skipped the layer before.
     since: what `time.perf_counter` said when the batch's deadline began to run; default: now.
@@ -88,7 +88,7 @@ def run_batch(
         if policy.max_layers is not None:
             ends |= journal.run_bl[rows].sum(axis=1) >= policy.max_layers
         if time.perf_counter() >= overdue:
-            ends |= journal.run_bl[rows].any(axis=1)
+            ends |= runs  # a row that skips costs nothing, and goes on to the next layer it runs
         asked = ends if policy.no_exit else ends | runs
         if not asked.any():
             continue

@@ -72,8 +72,18 @@ def inspect_text(found: Inspection, *, ops: bool) -> str:
 
 def _policy_line(policy: Policy) -> str:
     skips = "skips no layer" if policy.no_skip else f"skips a layer at skip probability {policy.skip_threshold}"
-    exits = "never exits early" if policy.no_exit else f"answers at normalised entropy below {policy.exit_threshold}"
-    return f"{skips}, {exits}"
+    below = policy.exit_threshold if policy.exit_thresholds is None else list(policy.exit_thresholds)
+    exits = {
+        "entropy": f"answers at normalised entropy below {below}",
+        "max-probability": f"answers when the largest probability's doubt is below {below}",
+        "patience": f"answers when {policy.patience} heads in a row have repeated the label",
+        "confident-patience": f"answers when {policy.patience} heads in a row had a normalised entropy below {below}",
+    }[policy.rule]
+    limits = [
+        *([f"after {policy.max_layers} layers at most"] if policy.max_layers is not None else []),
+        *([f"after {policy.deadline_ms} ms"] if policy.deadline_ms is not None else []),
+    ]
+    return ", ".join([skips, "never exits early" if policy.no_exit else exits, *limits])
 
 
 def inspect_json(found: Inspection) -> str:

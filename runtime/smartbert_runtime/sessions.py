@@ -189,7 +189,7 @@ class Sessions:
                     values[weight.name] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
         if values:
             options.add_external_initializers(list(values), list(values.values()))
-            self._borrowed[part] = list(values.values())  # the session reads them where they are
+            self._borrowed[part] = list(values.values())  # a session may read them where they are
 
 
 def _renew_after_fork() -> None:

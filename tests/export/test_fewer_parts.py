@@ -190,6 +190,7 @@ def test_a_model_without_gates_has_no_gate_among_its_parts(gateless: tuple[Path,
     [
         ({"problem_type": "multi_label_classification"}, "for multi_label_classification"),
         ({"num_labels": 1}, "for regression"),
+        ({"is_decoder": True}, "does not answer as the sum of its parts"),
     ],
 )
 def test_a_model_that_does_not_choose_one_label_is_refused(
@@ -201,3 +202,12 @@ def test_a_model_that_does_not_choose_one_label_is_refused(
     with pytest.raises(ExportError, match=said):
         export_package(tmp_path / "ckpt", tmp_path / "out", ExportOptions())
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_labels_tokens_is_refused(tmp_path: Path) -> None:
+    folder = bert(tmp_path / "ckpt")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["BertForTokenClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ExportError, match="BertForTokenClassification, which does not classify texts"):
+        export_package(folder, tmp_path / "out", ExportOptions())

@@ -234,6 +234,14 @@ def test_a_stream_takes_pairs_and_refuses_a_mixture(package_dir: Path) -> None:
     assert next(model.stream(pairs)).trace.decisions() == expected.trace.decisions()
     with pytest.raises(InputError, match="mixed"):
         list(model.stream(["one", ("one", "two")]))
+    with pytest.raises(InputError, match="text 2 is a tuple of 3"):
+        list(model.stream([("a", "b"), ("a", "b", "lost")]))  # type: ignore[list-item]
+    with pytest.raises(InputError, match="not one string"):
+        model.stream("one")
+    with pytest.raises(InputError, match="text 21 is empty"):
+        list(model.stream([*SENTENCES[:20], " "], batch_size=2))
+    with pytest.raises(ConfigError, match="batch_size"):
+        model.stream([], batch_size=0)
     assert list(model.stream([])) == []
 
 
@@ -267,6 +275,12 @@ def test_a_forked_child_answers_with_graphs_of_its_own(package_dir: Path) -> Non
         child.join(60)
     assert [child.exitcode for child in children] == [0, 0]
     assert [answer.label for answer in model.classify(SENTENCES)] == expected
+
+
+def test_loading_is_no_part_of_a_deadline(package_dir: Path) -> None:
+    model = SmartBert.load(package_dir)
+    model.classify(SENTENCES[:1], policy=Policy(deadline_ms=1e6, max_layers=1, no_skip=True))
+    assert len(model.sessions.placements()) == len(model.package.manifest.components)
 
 
 def test_a_closed_model_says_so(package_dir: Path) -> None:

@@ -195,6 +195,25 @@ def test_a_deadline_that_passes_on_the_way_ends_there(
     assert {outcome.trace.layers_run for outcome in found} == {(1, 2)}
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_text_that_skips_the_layer_during_which_time_runs_out_answers_after_the_next_it_runs(
+    model: SmartBertForSequenceClassification, tokens: Tokens, monkeypatch: pytest.MonkeyPatch, fused: bool
+) -> None:
+    free = Policy(no_exit=True)
+    ways = [trace.layers_run for trace in trace_rows(model, tokens, free)]
+    # Some run layer 1 and skip 2, others run 2: these are what time runs out for.
+    assert {way[:2] for way in ways} >= {(1, 3), (1, 2)}
+    parts = TorchParts(model)
+    monkeypatch.setattr(
+        "smartbert_runtime.engine.time.perf_counter",
+        lambda: float(sum(call.part in ("layer_02", "stage_02") for call in parts.calls)),
+    )
+    found = run(parts, tokens, replace(free, deadline_ms=500.0), fused=fused)
+    for outcome, way in zip(found, ways, strict=True):
+        until = next((number for number, layer in enumerate(way, start=1) if layer >= 2), len(way))
+        assert outcome.trace.layers_run == way[:until]
+
+
 # What is computed
 
 

@@ -13,7 +13,7 @@ from smartbert_runtime.errors import ConfigError
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder that smartbert-train wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="smartbert-train's, or a plain classifier's.")],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder to write.")],
     golden_file: Annotated[
         Path | None,

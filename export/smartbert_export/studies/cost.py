@@ -22,6 +22,7 @@ import typer
 from smartbert.checkpoint import load_tokenizer
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain import is_plain
 from smartbert.quiet import quiet_libraries
 from smartbert_export.checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from smartbert_export.graphs import GraphOptions
@@ -54,7 +55,7 @@ class _Watch:
 
 def measure(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
-    file: Annotated[Path, typer.Option(help="Texts that decide what may be quantised, and the golden ones.")],
+    file: Annotated[Path, typer.Option(help="Texts that decide what may be quantised.")],
     layout: Annotated[list[str], typer.Option(help="Layouts; repeatable.")] = list(LAYOUTS[:2]),  # noqa: B006
     precision: Annotated[list[str], typer.Option(help="Precisions; repeatable.")] = list(PRECISIONS[:1]),  # noqa: B006
 ) -> None:
@@ -62,9 +63,9 @@ def measure(
     if not _RESET.exists():
         raise InputError("peak memory is read from /proc, as Linux has it", hint="run this on Linux")
     quiet_libraries()
-    options = ExportOptions(
-        graphs=GraphOptions(layouts=tuple(layout), precisions=tuple(precision)), check_file=file, golden_file=None
-    )
+    if is_plain(str(json.loads((checkpoint / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type"))):
+        raise InputError(f"{checkpoint} is a plain classifier", hint="give a checkpoint of smartbert-train")
+    options = ExportOptions(graphs=GraphOptions(layouts=tuple(layout), precisions=tuple(precision)), check_file=file)
     with tempfile.TemporaryDirectory() as temporary:
         tiny = _tiny(checkpoint, Path(temporary))
         export_package(tiny, Path(temporary) / "tiny-package", options)

@@ -65,10 +65,13 @@ def infer(
     max_layers: Annotated[int | None, typer.Option(help="Run at most this many layers a text.")] = None,
     deadline_ms: Annotated[
         float | None,
-        typer.Option(help="Answer with what there is after so many milliseconds, one layer late at most."),
+        typer.Option(
+            help="Answer with what there is after so many milliseconds, one layer late at most; the batch's, so give "
+            "--batch-size 1 for each text's own."
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Texts computed together; never changes an answer.")
+        int, typer.Option(help="Texts computed together; changes no answer, but with --deadline-ms.")
     ] = DEFAULT_BATCH_SIZE,
     layout: Annotated[str | None, typer.Option(help="Layout to run; default: the package's first.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision to run; default: the package's first.")] = None,
