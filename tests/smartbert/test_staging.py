@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -117,3 +119,20 @@ def test_overwrite_never_deletes_a_folder_that_is_not_ours(tmp_path: Path) -> No
 def test_a_name_that_no_disk_takes_is_refused_with_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: File name too long"):
         check_target(tmp_path / ("x" * 300), overwrite=False)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_named_error_and_the_old_folder_stays(old: Path, number: int) -> None:
+    with (
+        pytest.raises(InputError, match="no space is left on the disk") as caught,
+        staged_folder(old, overwrite=True) as staging,
+    ):
+        (staging / "config.json").write_text("half", encoding="utf-8")
+        raise OSError(number, os.strerror(number))
+    assert "another disk" in caught.value.hint
+    assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
+
+
+def test_another_fault_of_the_disk_is_not_called_a_full_one(old: Path) -> None:
+    with pytest.raises(OSError, match="Input/output"), staged_folder(old, overwrite=True):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
