@@ -14,7 +14,7 @@ from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.cli.export import main
 from smartbert_export.graphs import Graphs, write_graphs
 from tests.cli.conftest import Call
-from tests.conftest import make_encoder_config
+from tests.conftest import make_encoder_config, make_tokenizer
 from tests.helpers import assert_named_error
 
 
@@ -28,11 +28,12 @@ def test_a_missing_checkpoint_is_named(call: Call, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_a_plain_bert_checkpoint_is_named(call: Call, tmp_path: Path) -> None:
+def test_a_plain_checkpoint_from_elsewhere_needs_texts_to_record(call: Call, tmp_path: Path) -> None:
     BertForSequenceClassification(make_encoder_config()).save_pretrained(tmp_path / "plain")
+    make_tokenizer().save_pretrained(tmp_path / "plain")
     before = names(tmp_path)
     run = call(main, tmp_path / "plain", tmp_path / "out")
-    assert_named_error(run, "no gates and exit heads", "smartbert-train --model")
+    assert_named_error(run, "plain holds no golden_texts.jsonl", "--golden-file")
     assert names(tmp_path) == before
 
 

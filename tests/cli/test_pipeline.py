@@ -93,8 +93,9 @@ def test_from_labelled_texts_to_measured_answers(
     lines = run.out.splitlines()
     assert re.fullmatch(r"package  out: \d+\.\d MB, \d+\.\d s", lines[0]), lines[0]
     worst = r"parity   separate-fp32: worst part \w+ \d\.\de-0\d from PyTorch, 100\.00% of the golden labels equal"
-    assert re.fullmatch(worst, lines[1]), lines[1]
-    assert lines[2:] == ['next     smartbert-infer out --text "..."']
+    assert lines[1] == "model    Text by text it decides which layers to run and where to answer."
+    assert re.fullmatch(worst, lines[2]), lines[2]
+    assert lines[3:] == ['next     smartbert-infer out --text "..."']
     summary = Path("out/SUMMARY.md").read_text(encoding="utf-8")
     assert f"accuracy {report['dev']['accuracy']:.4f} with {report['dev']['mean_layers_run']:.2f} layers" in summary
     assert "texts cut to 24 tokens" in summary and "longest input: 24 tokens" in summary

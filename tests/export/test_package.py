@@ -54,6 +54,8 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
         "hidden_size": 32,
         "max_length": 24,
         "fixed_shape": None,
+        "gates": True,
+        "early_exits": True,
     }
     assert manifest["labels"] == list(LABELS)
     assert [spec["name"] for spec in manifest["input"]] == ["input_ids", "attention_mask", "token_type_ids"]
@@ -79,6 +81,7 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
         "target": "x86",
         "ort_format": False,
         "golden_texts": True,
+        "licence": None,
     }
     assert set(provenance["packages"]) == {"smartbert", "torch", "transformers", "onnx"}
     assert provenance["packages"]["torch"] == torch.__version__
@@ -129,7 +132,7 @@ def test_another_process_and_another_folder_give_the_same_bytes(
     assert sorted(first) == sorted(second)
     assert [file for file in first if first[file] != second[file]] == []
     # stdout is data, stderr is talk; a kind of part is traced once, however many layers have it.
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "parity", "next"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "model", "parity", "next"]
     assert [line for line in done.stderr.splitlines() if line.startswith("tracing")] == [
         f"tracing {kind}" for kind in ("gate", "layer", "exit", "embeddings")
     ]
