@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from onnxscript.optimizer import optimize_ir
 from torch import Tensor, nn
 
+from smartbert_export.simplify import simplify
 from smartbert_runtime.errors import ExportError
 from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.manifest import TensorSpec
@@ -127,6 +128,7 @@ def trace(
         # With a fixed length, rows of a small position table would be folded into a constant: weights must stay whole.
         optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Gather" else None)
     graph = program.model_proto
+    simplify(graph.graph)
     _strip(graph)
     _check_interface(graph, inputs, outputs)
     return graph

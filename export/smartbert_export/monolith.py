@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import onnx
 
 from smartbert_export.assemble import Builder
+from smartbert_export.simplify import drop_unused
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.layouts import SEPARATE, SINGLE
 from smartbert_runtime.manifest import Component, Package, Variant
@@ -44,7 +45,9 @@ def monolith(package: Package, variant: Variant) -> onnx.ModelProto:
             feeds,
             [names.get(spec.name, f"unused/{component.name}/{spec.name}") for spec in component.outputs],
         )
-    return _without_unused(builder.model(package.manifest.input, package.manifest.output))
+    model = builder.model(package.manifest.input, package.manifest.output)
+    drop_unused(model.graph)  # the heads inside stages
+    return model
 
 
 def _chain(components: dict[str, Component], layers: int, *, separate: bool) -> Iterator[Component]:
@@ -53,18 +56,3 @@ def _chain(components: dict[str, Component], layers: int, *, separate: bool) -> 
         yield components[f"layer_{layer:02d}" if separate else f"stage_{layer:02d}"]
     if separate:
         yield components[f"exit_{layers:02d}"]
-
-
-def _without_unused(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model without what leads to no output: the heads inside stages."""
-    wanted = {value.name for value in model.graph.output}
-    for number in reversed(range(len(model.graph.node))):
-        node = model.graph.node[number]
-        if wanted.isdisjoint(node.output):
-            del model.graph.node[number]
-        else:
-            wanted.update(node.input)
-    for number in reversed(range(len(model.graph.initializer))):
-        if model.graph.initializer[number].name not in wanted:
-            del model.graph.initializer[number]
-    return model

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
-from smartbert_export.heads import PlainStagePart, StagePart
+from smartbert_export.heads import HeadsPart, PlainStagePart, StagePart
 from smartbert_runtime.fixed_shape import BATCH, SEQUENCE
 from smartbert_runtime.layouts import FUSED, SEPARATE, SINGLE
 from smartbert_runtime.manifest import TensorSpec
@@ -99,7 +99,10 @@ def part_module(model: SmartBertForSequenceClassification, role: str, index: int
         if not isinstance(head, ExitHead):
             return PlainStagePart(layer, head if index == model.config.layers else None)
         return StagePart(layer, head, cast(SkipGate, model.gates[index]) if index < len(model.gates) else None)
-    return (model.gates if role == "gate" else model.exits)[index - 1]
+    if role == "gate":
+        return HeadsPart(None, cast(SkipGate, model.gates[index - 1]))
+    head = model.exits[index - 1]
+    return HeadsPart(head, None) if isinstance(head, ExitHead) else head
 
 
 def example_inputs(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from smartbert_export.convert import own_logging, quiet_logger
+from smartbert_export.simplify import drop_unused
 
 FP32, INT8, INT4 = "fp32", "int8", "int4"
 PRECISIONS = (FP32, INT8, INT4)
@@ -41,7 +42,7 @@ def quantized(model: onnx.ModelProto, precision: str, target: str) -> onnx.Model
         model = _quantize_blocks(model)
     else:
         _quantize_rows(model.graph, WEIGHT_RANGE[target])
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     return model
 
 
@@ -188,10 +189,3 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     kept = [onnx.NodeProto.FromString(node.SerializeToString(deterministic=True)) for node in nodes]
     del graph.node[:]
     graph.node.extend(kept)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    for number in reversed(range(len(graph.initializer))):
-        if graph.initializer[number].name not in used:
-            del graph.initializer[number]

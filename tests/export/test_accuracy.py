@@ -150,10 +150,10 @@ def test_an_exit_head_that_no_text_comes_to_is_judged_all_the_same(trial: Trial)
 
 def test_a_gate_is_judged_by_the_ways_it_sends_texts(trial: Trial) -> None:
     """Its labels and exits change, though at full depth nobody asks it."""
-    trial.damage("gate_02", "decide.bias", lambda bias: bias + 100.0)
+    trial.damage("gate_02", "read.take.0.bias", lambda bias: bias + 100.0)
     found = trial.check().alone["gate_02"]
     assert found.labels < ALONE and found.exit_layers < 1.0
-    trial.damage("gate_02", "decide.bias", lambda bias: bias - 100.0)
+    trial.damage("gate_02", "read.take.0.bias", lambda bias: bias - 100.0)
     assert refused(trial.check()) == []
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, PoolingAttention, SkipGate, SmartBertForSequenceClassification
-from smartbert_export.heads import ReducedAttention, StagePart
+from smartbert_export.heads import JointAttention, StagePart
 from smartbert_export.parts import part_module
 from tests.conftest import LAYERS, make_decisive, make_model, make_tokenizer
 from tests.parity.plain import random_rows
@@ -105,7 +105,7 @@ def test_a_reduced_attention_is_the_attention_and_the_linear_layer_behind_it(
     mask_b11s[0, ..., 1:] = mask_b11s[1, ..., 5:] = -10000.0
     with torch.inference_mode():
         expected_bo = behind(attention(t_bsw, mask_b11s))
-        found_bo = ReducedAttention(attention, behind)(t_bsw, mask_b11s)
+        found_bo = JointAttention([(attention, behind)])(t_bsw, mask_b11s)[0]
     assert found_bo.shape == (3, outputs)
     np.testing.assert_allclose(found_bo.numpy(), expected_bo.numpy(), atol=TOLERANCE, rtol=0)
 
@@ -113,13 +113,13 @@ def test_a_reduced_attention_is_the_attention_and_the_linear_layer_behind_it(
 def test_no_key_bias_is_left_because_the_softmax_does_not_see_it() -> None:
     torch.manual_seed(0)
     attention, behind = PoolingAttention(16, 4, "first"), nn.Linear(16, 3)
-    before = {name: tensor.clone() for name, tensor in ReducedAttention(attention, behind).state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in JointAttention([(attention, behind)]).state_dict().items()}
     nn.init.constant_(attention.key.bias, 5.0)
-    after = ReducedAttention(attention, behind).state_dict()
+    after = JointAttention([(attention, behind)]).state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     nn.init.constant_(attention.query.bias, 5.0)
-    assert not torch.equal(ReducedAttention(attention, behind).state_dict()["ask.bias"], before["ask.bias"])
+    assert not torch.equal(JointAttention([(attention, behind)]).state_dict()["ask.0.0.bias"], before["ask.0.0.bias"])
 
 
 def test_building_a_stage_leaves_the_model_as_it_was(model: SmartBertForSequenceClassification) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,53 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+from smartbert_export.convert import make_template
+from smartbert_export.heads import HeadsPart
+from smartbert_export.parts import example_inputs, signature
 from smartbert_export.quantize import BLOCK, INT4, INT8, WEIGHT_RANGE, quantized
 from tests.parity.plain import random_rows
 
 Arrays = dict[str, NDArray[Any]]
+Shapes = dict[str, tuple[int, ...]]
 
-PARTS = ("embeddings", "layer_02", "stage_02", "stage_04")
-# Layer 2 multiplies by six matrices; a stage's heads by three more, the last one's by two.
-PRODUCTS = {"embeddings": 0, "layer_02": 6, "stage_02": 9, "stage_04": 8}
+PARTS = ("embeddings", "layer_02", "stage_02", "stage_04", "heads")
+# Layer 2 multiplies by six matrices. Of its heads' in stage 2, W of both is large enough (32x32), of the last stage's
+# (32x16) none. Heads of width 32: W of both, the exit's query and dense, what the gate's query and key became (64x32).
+PRODUCTS = {"embeddings": 0, "layer_02": 6, "stage_02": 6 + 1, "stage_04": 6 + 0, "heads": 4}
+# Key and value of an exit head, a matrix for each attention head; they multiply one token only, and stay fp32.
+IN_STAGES: Shapes = {"heads.read.ask.0.1.weight_aio": (4, 4, 16), "heads.read.take.0.0.weight_aio": (4, 16, 4)}
+PER_HEAD: dict[str, Shapes] = {
+    "embeddings": {},
+    "layer_02": {},
+    "stage_02": IN_STAGES,
+    "stage_04": IN_STAGES,
+    "heads": {"read.ask.0.1.weight_aio": (4, 8, 32), "read.take.0.0.weight_aio": (4, 32, 8)},
+}
 # Root mean square of the change, as a share of the answer's: 0.005 to 0.022 and 0.005 to 0.19 here.
 CLOSE = {INT8: 0.05, INT4: 0.4}
 LENGTHS = (24, 1, 7, 3, 12)
 
 
 @pytest.fixture(scope="module")
-def exact(variants_dir: Path) -> dict[str, onnx.ModelProto]:
+def exact(variants_dir: Path, model: SmartBertForSequenceClassification) -> dict[str, onnx.ModelProto]:
     """The parts in fp32, each with its own weights."""
-    return {part: onnx.load(variants_dir / "graphs" / f"{part}.onnx") for part in (*PARTS, "gate_02", "exit_02")}
+    names = (*PARTS[:-1], "gate_02", "exit_02")
+    return {part: onnx.load(variants_dir / "graphs" / f"{part}.onnx") for part in names} | {"heads": wide_heads(model)}
+
+
+def wide_heads(model: SmartBertForSequenceClassification) -> onnx.ModelProto:
+    """An exit head and a gate of width 32: theirs are then weights of a size to quantise."""
+    config = copy.deepcopy(model.config)
+    config.head_width = 32
+    torch.manual_seed(3)
+    module = HeadsPart(ExitHead(config), SkipGate(config))
+    inputs, (_, *outputs) = signature(config, "stage")
+    return make_template(module, example_inputs(config, "stage"), inputs, outputs).filled(module)
 
 
 def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -86,6 +114,22 @@ def large_floats(model: onnx.ModelProto) -> list[str]:
     ]
 
 
+def per_head(model: onnx.ModelProto) -> Arrays:
+    """Float weights that are a matrix for each attention head."""
+    return {name: array for name, array in initializers(model).items() if array.dtype == np.float32 and array.ndim == 3}
+
+
+@pytest.mark.parametrize("precision", [INT8, INT4])
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_for_each_attention_head_are_left_as_they_are(
+    exact: dict[str, onnx.ModelProto], part: str, precision: str
+) -> None:
+    before, after = per_head(exact[part]), per_head(quantize(exact[part], precision, "x86"))
+    assert {name: array.shape for name, array in before.items()} == PER_HEAD[part]
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(array, after[name]) for name, array in before.items())
+
+
 @pytest.mark.parametrize("precision", [INT8, INT4])
 @pytest.mark.parametrize("part", PARTS)
 def test_answers_are_close_to_fp32_and_not_the_same(
@@ -139,7 +183,7 @@ def test_every_large_weight_becomes_int8(exact: dict[str, onnx.ModelProto], part
     assert {node.domain for node in changed.graph.node} == {""}, "standard operators only"
 
 
-@pytest.mark.parametrize("part", ["layer_02", "stage_02", "stage_04"])
+@pytest.mark.parametrize("part", PARTS[1:])
 def test_every_large_weight_becomes_blocks_of_4_bits(exact: dict[str, onnx.ModelProto], part: str) -> None:
     changed = quantize(exact[part], INT4, "x86")
     arrays, seen = initializers(changed), set[str]()

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from smartbert_export.weights import GraphWriter
 from smartbert_runtime.manifest import Borrowed, FileEntry, open_package
 from smartbert_runtime.sessions import Sessions
+from smartbert_runtime.threads import session_options
 
 WIDTH = 32
 LARGE = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), dtype=np.float32)
@@ -153,8 +154,7 @@ def test_the_runtime_answers_as_onnxruntime_by_path_and_as_a_graph_with_its_own_
         feeds = kinds.get(part, state)
         sessions = Sessions(package, package.manifest.variant(*variant.split("-")), threads=1)
         file = variants_dir / package.manifest.component(part).files[variant].file
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = 1, 3
+        options = session_options(1)
         by_path = onnxruntime.InferenceSession(str(file), options).run(None, feeds)
         own = onnxruntime.InferenceSession(onnx.load(file).SerializeToString(), options).run(None, feeds)
         for found, other, whole in zip(sessions.run(part, feeds), by_path, own, strict=True):

@@ -31,11 +31,14 @@ def test_no_part_differs_from_pytorch(
 ) -> None:
     tokens = random_rows(lengths, model.config.backbone_config["vocab_size"], width=width, seed=len(lengths))
     feeds: dict[str, NDArray[np.generic]] = dict(tokens.feeds())
+    # Gates and exit heads are exported in another form than they are trained in: the latter is what they must equal.
+    own = {"gate": model.gates, "exit": model.exits}
     shown: list[str] = []
     for part in parts(model.config, "separate"):
         found = classifier.sessions.run(part.name, feeds)
+        asked = own[part.role][part.index - 1] if part.role in own else part_module(model, part.role, part.index)
         with torch.inference_mode():
-            answer = part_module(model, part.role, part.index)(*(torch.from_numpy(array) for array in feeds.values()))
+            answer = asked(*(torch.from_numpy(array) for array in feeds.values()))
         expected = [tensor.numpy() for tensor in (answer if isinstance(answer, tuple) else (answer,))]
         for wanted, got in zip(expected, found, strict=True):
             assert got.shape == wanted.shape and got.dtype == np.float32
