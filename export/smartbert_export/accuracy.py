@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from smartbert_export.parts import Part
 from smartbert_runtime.engine import Outcome, run_batch
 from smartbert_runtime.policy import Policy
-from smartbert_runtime.sessions import CPU, available_threads, session_options
+from smartbert_runtime.sessions import CPU
+from smartbert_runtime.threads import available_threads, session_options
 from smartbert_runtime.tokenizer import Tokens
 
 # Labels equal to fp32's: with one part quantised, and with all of them.

@@ -96,8 +96,9 @@ def run_batch(
         answers = ends[asked]
         if not (policy.no_exit or last):
             # At the last layer there is nothing left to decide.
-            journal.entropy_bl[rows[asked], layer - 1] = normalised_entropy(logits_bc)
-            answers = answers | policy.exits(logits_bc, layer, history, asked)
+            entropy_b = normalised_entropy(logits_bc)
+            journal.entropy_bl[rows[asked], layer - 1] = entropy_b
+            answers = answers | policy.exits(logits_bc, layer, history, asked, entropy_b=entropy_b)
         if not answers.any():
             continue
         journal.answer(rows[asked][answers], logits_bc[answers], layer)

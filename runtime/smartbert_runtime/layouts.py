@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from smartbert_runtime.engine import Outcome, run_batch
+from smartbert_runtime.alone import run_alone
+from smartbert_runtime.engine import Outcome, Parts, run_batch
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.sessions import Sessions
@@ -14,25 +15,32 @@ from smartbert_runtime.tokenizer import Tokens
 SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
 
 
-def run_layout(sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None) -> list[Outcome]:
+def run_layout(
+    sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None, parts: Parts | None = None
+) -> list[Outcome]:
     """Classify one batch with the variant that `sessions` holds; outcome i belongs to row i.
 
     since: when the batch's deadline began to run, by `time.perf_counter`; default: now.
+    parts: what runs the parts of `sessions`, such as a stopwatch around it; default: itself.
     """
+    parts = sessions if parts is None else parts
     if sessions.variant.layout == SINGLE:
-        return run_rows(sessions, tokens, policy)
+        return run_rows(parts, tokens, policy)
     manifest = sessions.package.manifest
     if not (manifest.model.gates and manifest.model.early_exits):
         # Gates and heads that are not there cannot be asked.
         no_skip, no_exit = not manifest.model.gates, not manifest.model.early_exits
         policy = replace(policy, no_skip=policy.no_skip or no_skip, no_exit=policy.no_exit or no_exit)
+    layers, fused = manifest.model.layers, sessions.variant.layout == FUSED
+    if len(tokens.truncated) == 1:
+        return [run_alone(parts, tokens, policy, layers=layers, fused=fused, since=since)]
     return run_batch(
-        sessions,
+        parts,
         tokens,
         policy,
-        layers=manifest.model.layers,
+        layers=layers,
         classes=len(manifest.labels),
-        fused=sessions.variant.layout == FUSED,
+        fused=fused,
         since=since,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
-from smartbert_runtime.rules import RULES, History, Said
+from smartbert_runtime.rules import RULES, History, Said, normalised_entropy
 from smartbert_runtime.schema import decode
 
 POLICY_SCHEMA_VERSION = "1.0"
@@ -88,6 +88,10 @@ class Policy:
         """Rows that leave the layer out."""
         return should_skip(skip_logit_b, self.skip_threshold)
 
+    def skips_one(self, skip_logit: float) -> bool:
+        """`skips` for one row's number."""
+        return skip_logit >= logit(self.skip_threshold)
+
     def history(self, batch: int) -> History | None:
         """Where the rule keeps what heads said; None for a rule that does not look back."""
         return History(batch) if RULES[self.rule].remembers and not self.no_exit else None
@@ -98,19 +102,31 @@ class Policy:
         layer: int = 1,
         history: History | None = None,
         asked: NDArray[np.bool_] | None = None,
+        *,
+        entropy_b: NDArray[np.float64] | None = None,
     ) -> NDArray[np.bool_]:
         """Rows that answer now, of those whose head after `layer` (from 1) was asked.
 
         history: what `history` gave at the start; asked: which of its rows these are, None for all.
+        entropy_b: the rows' normalised entropy, where it is known.
         """
         threshold = self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
+        entropy_b = normalised_entropy(logits_bc) if entropy_b is None else entropy_b
         agreed_b = sure_b = None
         if history is not None:
             asked = np.ones(len(logits_bc), dtype=bool) if asked is None else asked
-            history.hear(asked, logits_bc, threshold)
+            history.hear(asked, logits_bc, entropy_b, threshold)
             agreed_b, sure_b = history.agreed_b[asked], history.sure_b[asked]
-        said = Said(logits_bc=logits_bc, threshold=threshold, patience=self.patience, agreed_b=agreed_b, sure_b=sure_b)
-        return RULES[self.rule].exits(said)
+        return RULES[self.rule].exits(
+            Said(
+                logits_bc=logits_bc,
+                entropy_b=entropy_b,
+                threshold=threshold,
+                patience=self.patience,
+                agreed_b=agreed_b,
+                sure_b=sure_b,
+            )
+        )
 
     def without_shortcuts(self) -> Policy:
         """The same policy with every layer run and only the last head asked."""

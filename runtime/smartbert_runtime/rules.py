@@ -7,7 +7,7 @@ Shape letters: b batch, c classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,25 @@ def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     The SmartBERT paper thresholds plain entropy, whose maximum is ln c; divide its thresholds by ln c (0.693 for
     two classes) to use them here.
     """
+    if len(logits_bc) == 1:
+        return np.array([_entropy_of_one(logits_bc[0].tolist())])
     probabilities_bc = softmax(logits_bc)
     entropy_b = -(probabilities_bc * np.log(np.maximum(probabilities_bc, 1e-300))).sum(axis=-1)
     # Rounded, so that rounding errors make no uniform row a little less or more than 1, and no sure row -0.0.
     normalised: NDArray[np.float64] = np.round(entropy_b / math.log(logits_bc.shape[-1]), 12).clip(0.0, 1.0) + 0.0
     return normalised
+
+
+def _entropy_of_one(logits: Sequence[float]) -> float:
+    """`normalised_entropy` of one row, step by step the same: numpy's ten calls take four times as long on one row."""
+    largest = max(logits)
+    exponentials = [math.exp(logit - largest) for logit in logits]
+    total = math.fsum(exponentials)
+    if not math.isfinite(total):
+        return math.nan
+    parts = (exponential / total for exponential in exponentials)
+    entropy = -math.fsum(part * math.log(max(part, 1e-300)) for part in parts)
+    return min(max(round(entropy / math.log(len(logits)) * 1e12) / 1e12, 0.0), 1.0) + 0.0
 
 
 def doubt(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -53,13 +67,18 @@ class History:
         self.agreed_b = np.zeros(batch, dtype=np.int64)
         self.sure_b = np.zeros(batch, dtype=np.int64)
 
-    def hear(self, asked: NDArray[np.bool_], logits_bc: NDArray[np.float32], threshold: float) -> None:
+    def hear(
+        self,
+        asked: NDArray[np.bool_],
+        logits_bc: NDArray[np.float32],
+        entropy_b: NDArray[np.float64],
+        threshold: float,
+    ) -> None:
         """One head has answered about the rows in `asked`; of the others nothing changes."""
         label_b = logits_bc.argmax(axis=-1)
         self.agreed_b[asked] = np.where(label_b == self.label_b[asked], self.agreed_b[asked] + 1, 0)
         self.label_b[asked] = label_b
-        sure_b = normalised_entropy(logits_bc) < threshold
-        self.sure_b[asked] = np.where(sure_b, self.sure_b[asked] + 1, 0)
+        self.sure_b[asked] = np.where(entropy_b < threshold, self.sure_b[asked] + 1, 0)
 
     def keep(self, stays: NDArray[np.bool_]) -> None:
         """The other rows have left."""
@@ -70,11 +89,13 @@ class History:
 class Said:
     """What a rule decides about: the rows whose head was just asked.
 
+    entropy_b: their normalised entropy.
     agreed_b: how many heads in a row have repeated the label of the one before; sure_b: how many in a row had an
     entropy below the threshold; both count the head just asked, and are None for a rule that does not remember.
     """
 
     logits_bc: NDArray[np.float32]
+    entropy_b: NDArray[np.float64]
     threshold: float
     patience: int
     agreed_b: NDArray[np.int64] | None = None
@@ -83,7 +104,7 @@ class Said:
 
 def entropy(said: Said) -> NDArray[np.bool_]:
     """SmartBERT's and DeeBERT's: normalised entropy strictly below the threshold."""
-    exits: NDArray[np.bool_] = normalised_entropy(said.logits_bc) < said.threshold
+    exits: NDArray[np.bool_] = said.entropy_b < said.threshold
     return exits
 
 

@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -17,32 +17,12 @@ from numpy.typing import NDArray
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
 from smartbert_runtime.fixed_shape import run_fixed
 from smartbert_runtime.manifest import Component, FileEntry, Package, Variant
+from smartbert_runtime.threads import POOL, session_options, threads_to_use
 
 CPU = "CPUExecutionProvider"
+# How a session is run: output names, inputs by name, run options.
+_Call = tuple[Callable[[list[str], Mapping[str, NDArray[np.generic]], None], list[NDArray[np.float32]]], list[str]]
 ROLES = ("embeddings", "gate", "layer", "exit", "stage", "model")
-
-
-def available_threads() -> int:
-    """Cores this process may use: its affinity where the platform has one, which is what a container limits."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
-    """What every session of ours has, one of many that are run one after another.
-
-    arena: keep the working memory between runs.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # ORT's workers spin after each run: sessions run one after another would fight for the same cores,
-    # ten times slower over 24 of them (microsoft/onnxruntime #17011).
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = arena
-    options.log_severity_level = 3
-    return options
 
 
 class Sessions:
@@ -66,10 +46,9 @@ class Sessions:
         self.package, self.variant = package, variant
         self.role_providers = _by_role(providers)
         self.providers = self.role_providers[""]
-        self.threads = available_threads() if threads is None else threads
-        if self.threads < 1:
-            raise ConfigError(f"threads must be 1 or more, not {threads}", hint="change --threads")
+        self.threads = threads_to_use(threads)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._calls: dict[str, _Call] = {}
         self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
         self._components = {component.name: component for component in package.manifest.components}
         self._lock = threading.Lock()
@@ -78,6 +57,7 @@ class Sessions:
     def close(self) -> None:
         """Let go of every graph; a part that is asked later is loaded again. Not while another thread classifies."""
         with self._lock:
+            self._calls.clear()
             self._sessions.clear()
             self._borrowed.clear()
 
@@ -88,33 +68,31 @@ class Sessions:
         """
         for kept in (*self._sessions.values(), *(value for values in self._borrowed.values() for value in values)):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._sessions, self._borrowed, self._lock = {}, {}, threading.Lock()
+        self._sessions, self._calls, self._borrowed, self._lock = {}, {}, {}, threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
-        session = self._sessions.get(part) or self.open(part)
-        shape = self.package.manifest.model.fixed_shape
-        if shape is None:
-            return self._run(part, session, feeds)
+        if part not in self._calls:
+            self.open(part)
+        if (shape := self.package.manifest.model.fixed_shape) is None:
+            return self._run(part, feeds)
         component = self._components[part]
         return run_fixed(
-            lambda padded: self._run(part, session, padded),
+            lambda padded: self._run(part, padded),
             feeds,
             inputs=component.inputs,
             outputs=component.outputs,
             shape=shape,
         )
 
-    def _run(
-        self, part: str, session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[np.generic]]
-    ) -> list[NDArray[np.float32]]:
+    def _run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        call, outputs = self._calls[part]
         try:
-            outputs: list[NDArray[np.float32]] = session.run(None, feeds)
+            return call(outputs, feeds, None)
         except Exception as err:  # onnxruntime's own errors share no public base class
             raise ProviderError(
                 f"{part} failed on {', '.join(self._for(self._components[part]))}: {err}", hint=f"try --provider {CPU}"
             ) from err
-        return outputs
 
     def _for(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)
@@ -123,7 +101,10 @@ class Sessions:
         """The part's session, created now if it was not yet; safe to call from several threads."""
         with self._lock:
             if part not in self._sessions:
-                self._sessions[part] = self._create(part)
+                session = self._sessions[part] = self._create(part)
+                # Past the Python session, whose own checks cost as much as a small part's work.
+                run = getattr(session, "_sess", session).run
+                self._calls[part] = run, [output.name for output in session.get_outputs()]
             return self._sessions[part]
 
     def open_all(self) -> None:
@@ -136,6 +117,11 @@ class Sessions:
         return {part: node_counts(session) for part, session in sorted(self._sessions.items())}
 
     def _create(self, part: str) -> onnxruntime.InferenceSession:
+        if POOL.lost:
+            raise ConfigError(
+                "the threads of the shared pool are not in this forked child",
+                hint="start the process by spawn, or do without share_thread_pool",
+            )
         component = self.package.manifest.component(part)
         entry = component.files.get(self.variant.name)
         if entry is None:
@@ -193,6 +179,7 @@ class Sessions:
 
 
 def _renew_after_fork() -> None:
+    POOL.lost = POOL.threads is not None
     for sessions in list(_LIVE):
         sessions._after_fork()
 

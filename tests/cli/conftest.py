@@ -26,6 +26,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """Runs a command as the console script would."""
 
     def run(main: Callable[[], object], *arguments: str | Path, stdin: bytes = b"") -> Run:
+        # The thread pool that a command shares is the whole process's, and this one is pytest's.
+        monkeypatch.setattr("smartbert_runtime.cli.infer.share_thread_pool", lambda threads: None)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
         return run_main(main, *arguments, monkeypatch=monkeypatch, capsys=capsys)
 

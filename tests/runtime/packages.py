@@ -81,7 +81,11 @@ def scale_weight(folder: Path, part: str, weight: str, factor: float) -> None:
     content = file.read_bytes()
     graph = onnx.load_model_from_string(content).graph
     (found,) = (initializer for initializer in graph.initializer if initializer.name == weight)
-    assert content.count(found.raw_data) == 1
     scaled = (np.frombuffer(found.raw_data, np.float32) * np.float32(factor)).tobytes()
-    file.write_bytes(content.replace(found.raw_data, scaled))
+    # With its name, which its bytes follow: the single graph has some weights twice.
+    before, after = (
+        onnx.TensorProto(name=weight, raw_data=raw).SerializeToString() for raw in (found.raw_data, scaled)
+    )
+    assert content.count(before) == 1
+    file.write_bytes(content.replace(before, after))
     refresh_hashes(folder)

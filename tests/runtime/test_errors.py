@@ -20,6 +20,7 @@ def test_the_tree_is_the_one_drawn_in_the_file() -> None:
         "ProviderError": {},
         "ExportError": {},
         "CalibrationError": {},
+        "BenchError": {},
         "ParityError": {},
         "MissingExtraError": {},
     }

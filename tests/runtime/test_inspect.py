@@ -55,8 +55,10 @@ def test_a_parts_facts_are_those_of_its_file(found: Inspection, layouts_dir: Pat
     assert stage.inputs == ("hidden (batch,sequence,32)", "mask (batch,1,1,sequence)")
     assert stage.outputs == ("hidden_next (batch,sequence,32)", "logits (batch,3)", "skip_logit (batch)")
     assert stage.bytes == (layouts_dir / stage.file).stat().st_size
-    # Four weights of 32x32 and two of 32x64 lie in layer_02.onnx.
-    assert stage.borrowed_bytes == 4 * (4 * 32 * 32 + 2 * 32 * 64)
+    # Four weights of 32x32 and two of 32x64 lie in layer_02.onnx; in exit_02.onnx two of 16x16, and two of 4x16 for
+    # each of its four attention heads; in gate_03.onnx the 16 numbers for each of two heads that the first token asks.
+    layer, exit_head, gate_next = 4 * 32 * 32 + 2 * 32 * 64, 2 * 16 * 16 + 2 * 4 * (4 * 16), (2 * 16) * 16
+    assert stage.borrowed_bytes == 4 * (layer + exit_head + gate_next)
     assert gate.borrowed_bytes == 0
     assert by_name["stage_04"].outputs == ("hidden_next (batch,sequence,32)", "logits (batch,3)")
 

@@ -19,7 +19,7 @@ def floats(*values: object) -> NDArray[np.float32]:
 
 
 def said(logits_bc: NDArray[np.float32], threshold: float) -> Said:
-    return Said(logits_bc=logits_bc, threshold=threshold, patience=1)
+    return Said(logits_bc=logits_bc, entropy_b=normalised_entropy(logits_bc), threshold=threshold, patience=1)
 
 
 def heads(policy: Policy, *probabilities: tuple[float, ...]) -> list[bool]:

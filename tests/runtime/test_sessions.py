@@ -17,7 +17,8 @@ import pytest
 from smartbert_runtime import Policy, SmartBert
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
 from smartbert_runtime.manifest import Borrowed, open_package
-from smartbert_runtime.sessions import CPU, Sessions, available_threads
+from smartbert_runtime.sessions import CPU, Sessions
+from smartbert_runtime.threads import available_threads
 from tests.conftest import SENTENCES
 from tests.helpers import edit_manifest, refresh_hashes
 from tests.runtime.packages import first_component, first_file, flip_byte
@@ -69,9 +70,9 @@ def test_a_part_runs_and_its_session_is_kept(package_dir: Path) -> None:
     assert sessions.open("exit_01") is sessions.open("exit_01")
 
 
-def test_workers_do_not_spin_and_use_the_threads_named(package_dir: Path) -> None:
+def test_workers_spin_during_a_run_only_and_use_the_threads_named(package_dir: Path) -> None:
     options = open_sessions(package_dir, threads=1).open("gate_01").get_session_options()
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
 
 
@@ -209,52 +210,61 @@ def fused(folder: Path) -> Sessions:
     return Sessions(package, package.manifest.variant("fused"))
 
 
-def borrowed_weight(folder: Path, part: str = "stage_02") -> Borrowed:
-    """The first weight that the part's graph borrows."""
-    return open_package(folder).manifest.component(part).files["fused-fp32"].borrowed[0]
+# Lender -> what stage_02 borrows of it: dimensions of the first weight, and the output that all of them lead to.
+LENT = {"layer_02": ((32, 32), 0), "exit_02": ((16, 16), 1), "gate_03": ((32, 16), 2)}
 
 
-def edit_borrowed(folder: Path, part: str, change: dict[str, Any]) -> None:
-    """Change what the manifest says of it."""
+def borrowed_weight(folder: Path, lender: str = "layer_02") -> Borrowed:
+    """The first weight that stage_02 borrows from this part's graph."""
+    borrowed = open_package(folder).manifest.component("stage_02").files["fused-fp32"].borrowed
+    return next(weight for weight in borrowed if weight.file == f"graphs/{lender}.onnx")
+
+
+def edit_borrowed(folder: Path, name: str, change: dict[str, Any]) -> None:
+    """Change what the manifest says of a weight that stage_02 borrows."""
 
     def edit(document: dict[str, Any]) -> None:
-        (component,) = (entry for entry in document["components"] if entry["name"] == part)
-        component["files"]["fused-fp32"]["borrowed"][0].update(change)
+        (component,) = (entry for entry in document["components"] if entry["name"] == "stage_02")
+        (weight,) = (entry for entry in component["files"]["fused-fp32"]["borrowed"] if entry["name"] == name)
+        weight.update(change)
 
     edit_manifest(folder, edit)
 
 
+@pytest.mark.parametrize("lender", LENT)
 def test_a_borrowed_weight_that_was_changed_in_its_own_file_is_found_when_the_borrower_is_opened(
-    layouts_copy: Path,
+    layouts_copy: Path, lender: str
 ) -> None:
-    weight = borrowed_weight(layouts_copy)
-    assert (weight.file, weight.bytes) == ("graphs/layer_02.onnx", 4 * 32 * 32)
+    weight = borrowed_weight(layouts_copy, lender)
+    assert weight.dims == LENT[lender][0] and weight.bytes == 4 * weight.dims[0] * weight.dims[1]
     flip_byte(layouts_copy / weight.file, weight.offset + weight.bytes // 2)
     sessions = fused(layouts_copy)
     sessions.open("stage_01")
-    with pytest.raises(IntegrityError, match=r"^graphs/layer_02\.onnx does not match the manifest"):
+    with pytest.raises(IntegrityError, match=rf"^graphs/{lender}\.onnx does not match the manifest"):
         sessions.open("stage_02")
 
 
-def test_a_lender_that_is_missing_is_found_before_anything_is_loaded(layouts_copy: Path) -> None:
-    (layouts_copy / borrowed_weight(layouts_copy).file).unlink()
-    with pytest.raises(IntegrityError, match=r"^graphs/layer_02\.onnx is missing"):
+@pytest.mark.parametrize("lender", LENT)
+def test_a_lender_that_is_missing_is_found_before_anything_is_loaded(layouts_copy: Path, lender: str) -> None:
+    (layouts_copy / borrowed_weight(layouts_copy, lender).file).unlink()
+    with pytest.raises(IntegrityError, match=rf"^graphs/{lender}\.onnx is missing"):
         fused(layouts_copy)
 
 
-def test_borrowed_bytes_are_what_is_computed_with(layouts_dir: Path, layouts_copy: Path) -> None:
-    weight = borrowed_weight(layouts_copy)
+@pytest.mark.parametrize("lender", LENT)
+def test_borrowed_bytes_are_what_is_computed_with(layouts_dir: Path, layouts_copy: Path, lender: str) -> None:
+    weight, output = borrowed_weight(layouts_copy, lender), LENT[lender][1]
     feeds = {"hidden": np.ones((1, 3, 32), np.float32), "mask": np.zeros((1, 1, 1, 3), np.float32)}
     feeds["hidden"][0, 1] = -2.0
-    before = fused(layouts_dir).run("stage_02", feeds)[0]
-    np.testing.assert_array_equal(fused(layouts_copy).run("stage_02", feeds)[0], before)
+    before = fused(layouts_dir).run("stage_02", feeds)[output]
+    np.testing.assert_array_equal(fused(layouts_copy).run("stage_02", feeds)[output], before)
     file = layouts_copy / weight.file
     content = file.read_bytes()
     end = weight.offset + weight.bytes
     lent = np.frombuffer(content[weight.offset : end], weight.dtype).reshape(weight.dims)
     file.write_bytes(content[: weight.offset] + np.zeros_like(lent).tobytes() + content[end:])
     refresh_hashes(layouts_copy)
-    assert np.abs(fused(layouts_copy).run("stage_02", feeds)[0] - before).max() > 0.01
+    assert np.abs(fused(layouts_copy).run("stage_02", feeds)[output] - before).max() > 0.01
 
 
 def test_files_of_the_lenders_names_in_the_working_directory_are_not_read(
@@ -275,8 +285,10 @@ def test_files_of_the_lenders_names_in_the_working_directory_are_not_read(
     ids=str,
 )
 def test_a_weight_borrowed_from_where_it_is_not_is_refused(layouts_copy: Path, change: dict[str, Any]) -> None:
-    edit_borrowed(layouts_copy, "stage_02", change)
-    with pytest.raises(ManifestError, match=r"stage_02\.onnx borrows layer\.\S+ from '\S+', where it is not") as caught:
+    name = borrowed_weight(layouts_copy).name
+    assert name.startswith("layer.")
+    edit_borrowed(layouts_copy, name, change)
+    with pytest.raises(ManifestError, match=rf"stage_02\.onnx borrows {name} from '\S+', where it is not") as caught:
         open_package(layouts_copy)
     assert caught.value.hint == "export again"
 
@@ -284,8 +296,8 @@ def test_a_weight_borrowed_from_where_it_is_not_is_refused(layouts_copy: Path, c
 def test_a_borrowed_range_may_end_where_its_file_ends_and_not_a_byte_later(layouts_copy: Path) -> None:
     weight = borrowed_weight(layouts_copy)
     last = (layouts_copy / weight.file).stat().st_size - weight.bytes
-    edit_borrowed(layouts_copy, "stage_02", {"offset": last})
+    edit_borrowed(layouts_copy, weight.name, {"offset": last})
     open_package(layouts_copy)
-    edit_borrowed(layouts_copy, "stage_02", {"offset": last + 1})
+    edit_borrowed(layouts_copy, weight.name, {"offset": last + 1})
     with pytest.raises(ManifestError, match="where it is not"):
         open_package(layouts_copy)

@@ -30,7 +30,8 @@ from smartbert_export.quantize import BLOCK, INT8, quantized
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.records import Columns, read_examples
-from smartbert_runtime.sessions import CPU, available_threads, session_options
+from smartbert_runtime.sessions import CPU
+from smartbert_runtime.threads import available_threads, session_options
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
 
 BATCH_SIZE = 32
