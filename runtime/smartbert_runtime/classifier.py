@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -18,8 +18,9 @@ from smartbert_runtime.manifest import Package, open_package
 from smartbert_runtime.policy import Policy, PolicyFile
 from smartbert_runtime.rules import softmax
 from smartbert_runtime.sessions import CPU, Sessions
+from smartbert_runtime.timing import Timed
 from smartbert_runtime.tokenizer import Tokenizer
-from smartbert_runtime.trace import Trace
+from smartbert_runtime.trace import TOKENIZER, PartRun, Trace
 
 DEFAULT_PRESET = "default"
 DEFAULT_BATCH_SIZE = 32
@@ -216,13 +217,18 @@ class SmartBert:
         started = time.perf_counter()
         tokens = self.tokenizer.encode(texts, pairs, truncate=truncate)
         encoded = time.perf_counter() - started
-        outcomes = run_layout(self.sessions, tokens, policy, since=started)
+        timed = Timed(self.sessions)
+        outcomes = run_layout(self.sessions, tokens, policy, since=started, parts=timed)
+        tokenizing = PartRun(part=TOKENIZER, started=started, seconds=encoded, rows=len(texts))
+        runs = (tokenizing, *timed.runs)
         return [
-            self._prediction(text, pairs[row] if pairs else None, outcome, encoded, tokens.truncated[row])
+            self._prediction(text, pairs[row] if pairs else None, outcome, runs, tokens.truncated[row])
             for row, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))
         ]
 
-    def _prediction(self, text: str, pair: str | None, outcome: Outcome, encoded: float, truncated: bool) -> Prediction:
+    def _prediction(
+        self, text: str, pair: str | None, outcome: Outcome, runs: tuple[PartRun, ...], truncated: bool
+    ) -> Prediction:
         probabilities = softmax(outcome.trace.logits_c)
         best = int(np.argmax(probabilities))
         return Prediction(
@@ -231,8 +237,8 @@ class SmartBert:
             label=self.labels[best],
             score=float(probabilities[best]),
             probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
-            trace=outcome.trace,
-            latency_ms=(encoded + outcome.seconds) * 1000.0,
+            trace=replace(outcome.trace, batch_runs=runs),
+            latency_ms=(runs[0].seconds + outcome.seconds) * 1000.0,
             truncated=truncated,
         )
 

@@ -81,6 +81,22 @@ def test_no_truncate_refuses_a_text_that_is_too_long(call: Call, package_dir: Pa
     assert_named_error(run, "longer than the model's 24 tokens", LONG[:60], "--no-truncate")
 
 
+@pytest.mark.parametrize(
+    ("last", "options", "words"),
+    [
+        ("  ", [], "t.txt, line 301: text is empty"),
+        (LONG, ["--no-truncate"], "t.txt, line 301: a text is longer than the model's 24 tokens"),
+    ],
+    ids=["empty", "too long"],
+)
+def test_a_bad_line_is_found_before_the_first_answer_however_late_it_comes(
+    call: Call, package_dir: Path, tmp_path: Path, last: str, options: list[str], words: str
+) -> None:
+    (tmp_path / "t.txt").write_text("fine\n" * 300 + last, encoding="utf-8")
+    for format in ("json", "csv"):
+        assert_named_error(call(main, package_dir, "--file", tmp_path / "t.txt", "--format", format, *options), words)
+
+
 def test_a_missing_folder_is_named(call: Call, tmp_path: Path) -> None:
     assert_named_error(call(main, tmp_path / "nowhere", "--text", "a"), "nowhere is not a folder", "smartbert-export")
 

@@ -97,6 +97,12 @@ def test_pairs_come_from_two_columns(
     assert row["score"] == pytest.approx(prediction.score, abs=1e-6)
 
 
+def test_what_was_cut_is_counted_over_the_whole_file(call: Call, package_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("\n".join(SENTENCES * 2), encoding="utf-8")
+    run = call(main, package_dir, "--file", tmp_path / "t.txt", "--batch-size", "1")
+    assert run.err == "note: 4 of 48 texts were longer than the model and were cut\n"
+
+
 @pytest.mark.parametrize("batch_size", ["1", "7", "500"])
 def test_many_texts_come_out_in_the_order_they_went_in(
     call: Call, package_dir: Path, tmp_path: Path, batch_size: str

@@ -15,6 +15,7 @@ from smartbert_runtime import SmartBert
 from smartbert_runtime.cli.infer import main
 from tests.cli.conftest import Call
 from tests.conftest import LABELS, SENTENCES
+from tests.helpers import assert_named_error
 
 KEYS = {
     "index": int,
@@ -125,13 +126,16 @@ def test_trace_goes_to_stderr_and_leaves_the_data_alone(
     timeless = [re.sub(r"\d+\.\d+( ms|}|\n|$)", "TIME", run.out) for run in (plain, traced)]
     assert timeless[0] == timeless[1]
     predictions = classifier.classify(SENTENCES[:6])
-    lines = traced.err.splitlines()
+    lines = [line for line in traced.err.splitlines() if "layer " in line]
     assert len(lines) == sum(len(p.layers_run) + len(p.layers_skipped) for p in predictions)
+    others = [line for line in traced.err.splitlines() if "layer " not in line]
+    assert len(others) == 6
+    assert all(re.fullmatch(r"    tokenizer \d+\.\d\d ms, embeddings \d+\.\d\d ms", line) for line in others)
     steps = [
         f"layer {step.layer}: {'skipped' if step.skipped else 'run'}" for p in predictions for step in p.trace.steps()
     ]
     assert [line.strip()[: len(step)] for line, step in zip(lines, steps, strict=True)] == steps
-    assert all(re.search(r"skip probability \d\.\d{3}", line) for line in lines)
+    assert all(re.search(r"skip probability \d\.\d{3}.*  \d+\.\d\d ms", line) for line in lines)
     assert sum("answers" in line for line in lines) == 6
 
 
@@ -158,3 +162,16 @@ def test_without_preload_only_the_parts_that_were_asked_are_loaded(call: Call, p
     assert [line.split(":")[0].strip() for line in run.err.splitlines()[1:]] == [
         "embeddings", "exit_04", "layer_01", "layer_02", "layer_03", "layer_04",
     ]  # fmt: skip
+
+
+def test_a_trace_file_draws_what_was_run(call: Call, package_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "trace.json"
+    run = call(main, package_dir, *texts_of(SENTENCES[:6]), "--batch-size", "1", "--trace-file", str(file))
+    assert run.code == 0
+    events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
+    assert [event["name"] for event in events].count("embeddings") == 6
+    assert_named_error(
+        call(main, package_dir, "--text", "a", "--trace-file", str(tmp_path / "no" / "t.json")),
+        "cannot be written",
+        "name",
+    )

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, Prediction, SmartBert, check_texts
+from smartbert_runtime.chrome_trace import chrome_trace
+from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, SmartBert
+from smartbert_runtime.cli.answers import Format, print_answers
+from smartbert_runtime.cli.asked import Ask
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
-from smartbert_runtime.records import Columns, read_examples
+from smartbert_runtime.records import Columns
 from smartbert_runtime.sessions import CPU
-
-
-class Format(StrEnum):
-    """How answers are printed."""
-
-    text = "text"
-    json = "json"
-    csv = "csv"
+from smartbert_runtime.threads import share_thread_pool
 
 
 def infer(
@@ -35,12 +27,31 @@ def infer(
     text: Annotated[list[str], typer.Option(help="A text to classify; repeatable.")] = [],  # noqa: B006
     text_pair: Annotated[list[str], typer.Option(help="The second text of each --text, for pairs.")] = [],  # noqa: B006
     file: Annotated[
-        Path | None, typer.Option(help="Texts from a txt, csv, tsv or jsonl file; - reads standard input.")
+        Path | None,
+        typer.Option(
+            help="Texts from a txt, csv, tsv or jsonl file, checked as a whole before the first answer; - reads "
+            "standard input, of which a pipe's lines are answered as they arrive."
+        ),
     ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
+    skip_bad_lines: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad-lines",
+            help="Leave out the lines of --file that cannot be used and name them on stderr; `index` counts them, so "
+            "that answers can be joined with lines.",
+        ),
+    ] = False,
     format: Annotated[Format, typer.Option(help="How to print the answers.")] = Format.text,
-    trace: Annotated[bool, typer.Option("--trace", help="Show on stderr what every gate and exit head said.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option("--trace", help="Show on stderr what gates and exit heads said, and how long parts took."),
+    ] = False,
+    trace_file: Annotated[
+        Path | None,
+        typer.Option(help="Write when each part ran, as JSON that chrome://tracing or ui.perfetto.dev draws."),
+    ] = None,
     preset: Annotated[str, typer.Option(help="Named policy of the package's policy.json.")] = DEFAULT_PRESET,
     rule: Annotated[
         str | None,
@@ -94,7 +105,8 @@ def infer(
 
     Example: smartbert-infer out/ --text "You won a prize, call now!"
     """
-    texts, pairs = _texts(text, text_pair, file, Columns(text=text_column, pair=pair_column))
+    _check_source(text, text_pair, file, skip_bad_lines)
+    share_thread_pool(threads)  # the process is all ours
     model = SmartBert.load(
         package, layout=layout, precision=precision, providers=provider, threads=threads, preload=preload
     )
@@ -110,25 +122,27 @@ def infer(
         max_layers=max_layers,
         deadline_ms=deadline_ms,
     )
-    answers = _answers(model, texts, pairs, policy, batch_size, truncate)
-    _print(answers, format, trace=trace, total=len(texts), layers=model.package.manifest.model.layers)
+    ask = Ask(model=model, policy=policy, batch_size=batch_size, truncate=truncate, skip_bad_lines=skip_bad_lines)
+    if file is None:
+        asked = ask.texts(text, text_pair or None)
+    else:
+        asked = ask.file(file, Columns(text=text_column, pair=pair_column))
+    layers = model.package.manifest.model.layers
+    with asked as (answers, total), nullcontext() if trace_file is None else chrome_trace(trace_file) as chrome:
+        print_answers(answers, format, trace=trace, chrome=chrome, total=total, layers=layers)
     if verbose:
         _print_placements(model)
     for note in model.package.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _texts(
-    texts: list[str], pairs: list[str], file: Path | None, columns: Columns
-) -> tuple[Sequence[str], Sequence[str] | None]:
+def _check_source(texts: list[str], pairs: list[str], file: Path | None, skip_bad_lines: bool) -> None:
     if bool(texts) == (file is not None):
         raise ConfigError("give texts with --text, or with --file", hint='smartbert-infer out/ --text "..."')
     if file is not None and pairs:
         raise ConfigError("--text-pair goes with --text", hint="name the file's second column with --pair-column")
-    if file is not None:
-        examples = read_examples(file, columns)
-        return examples.texts, examples.pairs
-    return texts, pairs or None
+    if file is None and skip_bad_lines:
+        raise ConfigError("--skip-bad-lines goes with --file", hint="leave it out, or give the texts in a file")
 
 
 def _thresholds(text: str | None) -> tuple[float, ...] | None:
@@ -145,81 +159,6 @@ def _thresholds(text: str | None) -> tuple[float, ...] | None:
 def _policy(preset: Policy, **changes: object) -> Policy:
     """The preset with the options that were given in its place."""
     return replace(preset, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
-
-
-def _answers(
-    model: SmartBert,
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
-    policy: Policy,
-    batch_size: int,
-    truncate: bool,
-) -> Iterator[Prediction]:
-    """Predictions in order; what would be refused is looked for in all texts before the first is answered."""
-    check_texts(texts, pairs)
-    if not truncate:
-        model.tokenizer.encode(texts, pairs, truncate=False)
-    asked = texts if pairs is None else zip(texts, pairs, strict=True)
-    yield from model.stream(asked, policy=policy, batch_size=batch_size, truncate=truncate)
-
-
-def _print(answers: Iterator[Prediction], format: Format, *, trace: bool, total: int, layers: int) -> None:
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    if format is Format.csv:
-        table.writerow(["index", "text", "label", "score", "exit_layer", "layers_run", "layers_skipped", "latency_ms"])
-    truncated = 0
-    hidden = total < 2 * DEFAULT_BATCH_SIZE or not sys.stderr.isatty()
-    shown = nullcontext(answers) if hidden else typer.progressbar(answers, length=total, file=sys.stderr)
-    with shown as bar:
-        for index, answer in enumerate(bar):
-            truncated += answer.truncated
-            if format is Format.json:
-                print(json.dumps(answer.as_dict(index), ensure_ascii=False))
-            elif format is Format.csv:
-                table.writerow(_csv_row(index, answer))
-            else:
-                print(_text_line(answer, layers))
-            if trace:
-                _print_trace(answer)
-    if truncated:
-        print(f"note: {truncated} of {total} texts were longer than the model and were cut", file=sys.stderr)
-
-
-def _text_line(answer: Prediction, layers: int) -> str:
-    drawn = "".join(
-        "#" if layer in answer.layers_run else "-" if layer in answer.layers_skipped else "."
-        for layer in range(1, layers + 1)
-    )
-    pair = "" if answer.text_pair is None else f" | {answer.text_pair}"
-    return (
-        f"{answer.label}  {answer.score:.3f}  {drawn}  {len(answer.layers_run)} of {layers} layers  "
-        f"{answer.latency_ms:.1f} ms  {answer.text}{pair}"
-    )
-
-
-def _csv_row(index: int, answer: Prediction) -> list[object]:
-    run, skipped = (" ".join(map(str, layers)) for layers in (answer.layers_run, answer.layers_skipped))
-    return [
-        index,
-        answer.text,
-        answer.label,
-        answer.score,
-        answer.exit_layer,
-        run,
-        skipped,
-        answer.latency_ms,
-    ]
-
-
-def _print_trace(answer: Prediction) -> None:
-    for step in answer.trace.steps():
-        gate = "" if step.skip_probability is None else f"  skip probability {step.skip_probability:.3f}"
-        entropy = "" if step.entropy is None else f"  entropy {step.entropy:.3f}"
-        done = "  answers" if step.answered else ""
-        print(
-            f"    layer {step.layer}: {'skipped' if step.skipped else 'run'}{gate}{entropy}{done}",
-            file=sys.stderr,
-        )
 
 
 def _print_placements(model: SmartBert) -> None:

@@ -1,0 +1,63 @@
+"""Part runs in the trace format of Chrome, which chrome://tracing and ui.perfetto.dev draw."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from smartbert_runtime.errors import InputError
+from smartbert_runtime.trace import Trace
+
+
+class ChromeTrace:
+    """Writes events as they come; what a batch ran is written once, whichever of its texts is added."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._batches: set[float] = set()
+
+    def add(self, trace: Trace) -> None:
+        """What was run for this text and for the others of its batch."""
+        if not trace.batch_runs or trace.batch_runs[0].started in self._batches:
+            return
+        for run in trace.batch_runs:
+            event = {
+                "name": run.part,
+                "ph": "X",
+                "ts": run.started * 1e6,
+                "dur": run.seconds * 1e6,
+                "pid": 1,
+                "tid": 1,
+                "args": {"rows": run.rows},
+            }
+            self._stream.write((",\n" if self._batches else "\n") + json.dumps(event))
+            self._batches.add(trace.batch_runs[0].started)
+
+
+@contextmanager
+def chrome_trace(file: Path) -> Iterator[ChromeTrace]:
+    """A trace to add to; `file` appears at the end, whole. InputError when it cannot be written."""
+    staged: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        staged = Path(name)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write('{"displayTimeUnit": "ms", "traceEvents": [')
+            yield ChromeTrace(stream)
+            stream.write("\n]}\n")
+        staged.chmod(0o644)
+        staged.replace(file)
+    except BrokenPipeError:
+        raise  # nobody reads the answers any more: not this file's fault
+    except OSError as err:
+        raise InputError(
+            f"{file} cannot be written: {err.strerror}", hint="name a file in a folder that exists"
+        ) from err
+    finally:
+        if staged is not None:
+            staged.unlink(missing_ok=True)
