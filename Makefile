@@ -15,7 +15,7 @@ WORKERS := --numprocesses auto --dist loadfile
 $(VENV)/.ready: pyproject.toml .ci/constraints.txt smartbert/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[all,dev,incumbent]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r smartbert/demo/requirements.txt
 	touch $@
 
@@ -60,8 +60,9 @@ demo: $(VENV)/.ready
 	$(BIN)/smartbert-export $(DEMO)/ckpt $(DEMO)/out --overwrite
 	@echo "== verify: the package against PyTorch on all dev messages"
 	$(BIN)/smartbert-verify $(DEMO)/out --against $(DEMO)/ckpt --file $(DEMO)/data/dev.tsv
-	@echo "== measure: quality and time, against the same package with skipping and exiting off"
-	$(BIN)/smartbert-bench $(DEMO)/out --file $(DEMO)/data/dev.tsv --save $(DEMO)/bench.json
+	@echo "== measure: quality and time, in turns with every layer run and with one plain graph of the same weights"
+	$(BIN)/smartbert-bench $(DEMO)/out --file $(DEMO)/data/dev.tsv --against plain --batch-sizes 32 --starts 1 \
+		--save $(DEMO)/bench.json
 	@echo "== classify: # a layer that was run, - one that was skipped, . one that was not needed any more"
 	$(BIN)/smartbert-infer $(DEMO)/out --preload --batch-size 1 --file smartbert/demo/messages.txt
 	@echo "try your own: $(BIN)/smartbert-infer $(DEMO)/out --trace --text \"...\""

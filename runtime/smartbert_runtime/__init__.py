@@ -2,6 +2,7 @@
 
 from smartbert_runtime.classifier import Prediction, SmartBert
 from smartbert_runtime.errors import (
+    BenchError,
     CalibrationError,
     ConfigError,
     ExportError,
@@ -15,9 +16,11 @@ from smartbert_runtime.errors import (
     TrainingError,
 )
 from smartbert_runtime.policy import Policy
+from smartbert_runtime.threads import share_thread_pool
 from smartbert_runtime.trace import Trace
 
 __all__ = [
+    "BenchError",
     "CalibrationError",
     "ConfigError",
     "ExportError",
@@ -33,4 +36,5 @@ __all__ = [
     "SmartBertError",
     "Trace",
     "TrainingError",
+    "share_thread_pool",
 ]

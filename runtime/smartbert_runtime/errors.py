@@ -10,6 +10,7 @@ SmartBertError            caught by the command line: `error: ...`, `hint: ...`,
 ├── ExportError           a checkpoint that cannot be cut into parts
 ├── ParityError           answers that differ from PyTorch's (exit code 3; carries the report)
 ├── CalibrationError      thresholds that cannot be chosen
+├── BenchError            a contender that died or could not answer
 └── MissingExtraError     a command whose optional packages are not installed
 """
 
@@ -56,6 +57,10 @@ class ExportError(SmartBertError):
 
 class CalibrationError(SmartBertError):
     """No threshold meets what was asked."""
+
+
+class BenchError(SmartBertError):
+    """A contender of smartbert-bench died, or could not do what it was asked."""
 
 
 class ParityError(SmartBertError):

@@ -1,4 +1,4 @@
-"""Reports for a person or a program: the lines that smartbert-verify, -inspect and -bench print to stdout."""
+"""Reports for a person or a program: the lines that smartbert-verify and smartbert-inspect print to stdout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from smartbert_runtime.bench import BenchReport
 from smartbert_runtime.inspect import Inspection
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
@@ -41,7 +40,7 @@ def verify_text(report: VerifyReport) -> str:
 
 def verify_json(reports: Sequence[VerifyReport]) -> str:
     """All variants' reports as one document."""
-    return _json({"variants": [{**asdict(report), "first_failure": report.first_failure} for report in reports]})
+    return one_document({"variants": [{**asdict(report), "first_failure": report.first_failure} for report in reports]})
 
 
 def inspect_text(found: Inspection, *, ops: bool) -> str:
@@ -88,41 +87,10 @@ def _policy_line(policy: Policy) -> str:
 
 def inspect_json(found: Inspection) -> str:
     """The whole inspection as one document."""
-    return _json(found.as_dict())
+    return one_document(found.as_dict())
 
 
-def bench_text(report: BenchReport) -> str:
-    """A small table, and the conditions below it."""
-    conditions, layers = report.conditions, report.layers
-    lines = [f"{'':<12} {'accuracy':>9} {'layers run':>11} {'median ms':>10} {'mean ms':>9} {'p95 ms':>8}"]
-    for row in (report.policy, report.full_depth):
-        lines.append(
-            f"{row.name:<12} {row.accuracy:>9.4f} {row.mean_layers_run:>5.2f} of {layers:<2} {row.median_ms:>10.2f} "
-            f"{row.mean_ms:>9.2f} {row.p95_ms:>8.2f}"
-        )
-    low, high = report.speedup_mean_spread
-    recalls = ", ".join(f"{label} {value:.4f}" for label, value in report.policy.recall.items())
-    load = "" if conditions.load_average is None else f", load average {conditions.load_average:.1f}"
-    return "\n".join(
-        [
-            *lines,
-            f"recall        {recalls}",
-            f"faster        {report.speedup_median:.2f}x at the median, {report.speedup_mean:.2f}x on average "
-            f"({low:.2f} to {high:.2f} over {conditions.repeats} passes)",
-            f"conditions    {conditions.texts} texts, {conditions.mean_tokens:.1f} tokens on average, one at a time, "
-            f"{conditions.threads} threads of {conditions.cores} {conditions.machine} cores{load}, "
-            f"{conditions.variant} on {', '.join(conditions.providers)}, onnxruntime {conditions.onnxruntime}, "
-            f"Python {conditions.python}",
-        ]
-    )
-
-
-def bench_json(report: BenchReport) -> str:
-    """The whole report as one document."""
-    return _json(asdict(report))
-
-
-def _json(value: object) -> str:
+def one_document(value: object) -> str:
     """JSON has no infinity and no NaN: they become null."""
     return json.dumps(_finite(value), allow_nan=False)
 

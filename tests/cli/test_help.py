@@ -68,7 +68,8 @@ OPTIONS = {
     "--no-skip --no-exit --max-layers --rule --exit-thresholds --patience --deadline-ms "
     "--batch-size --precision --layout --provider --threads --no-truncate",
     "smartbert-inspect": "--ops --provider --format",
-    "smartbert-bench": "--file --preset --repeats --label-column --format",
+    "smartbert-bench": "--file --against --plain-checkpoint --layout --precision --preset --repeats --batch-sizes "
+    "--starts --texts --label-column --provider --threads --format --save --plot",
 }
 
 

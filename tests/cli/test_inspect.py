@@ -71,7 +71,8 @@ def test_text_shows_every_variant_and_what_its_parts_read_in_other_files(call: C
     lines = inspected(call, layouts_dir)
     assert [line.split(":")[0] for line in lines if line.endswith("MB of graphs")] == VARIANTS
     (stage,) = (line for line in lines if "graphs/stage_02.onnx" in line)
-    assert stage.endswith(" + 33 kB of other files")
+    # 32768 bytes of layer_02.onnx, 4096 of exit_02.onnx, 2048 of gate_03.onnx.
+    assert stage.endswith(" + 39 kB of other files")
     assert [line.split()[0] for line in lines if "graphs/model" in line] == ["model", "model"]
     assert "graphs/layer_02.int8.onnx" in "\n".join(lines)
 

@@ -99,9 +99,9 @@ def test_a_weight_off_by_one_percent_exits_with_3(call: Call, package_copy: Path
 def test_a_report_stays_readable_when_every_text_is_decided_otherwise(
     call: Call, package_copy: Path, format: str
 ) -> None:
-    change_weight(package_copy, "gate_01", "decide.bias", lambda array: array + 1000.0)
-    change_weight(package_copy, "gate_02", "decide.bias", lambda array: array + 1000.0)
-    change_weight(package_copy, "gate_03", "decide.bias", lambda array: array + 1000.0)
+    change_weight(package_copy, "gate_01", "read.take.0.bias", lambda array: array + 1000.0)
+    change_weight(package_copy, "gate_02", "read.take.0.bias", lambda array: array + 1000.0)
+    change_weight(package_copy, "gate_03", "read.take.0.bias", lambda array: array + 1000.0)
     run = call(main, package_copy, "--format", format)
     assert_named_error(run, "error: gate_01 differs", code=3)
     if format == "json":
@@ -246,11 +246,11 @@ def test_damage_to_one_layout_exits_with_3_and_names_its_own_part(
     call: Call, layouts_dir: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
-    scale_weight(folder, "stage_02", "exit.take.weight", 1.01)
+    scale_weight(folder, "stage_02", "heads.project.weight", 1.01)
     assert_named_error(call(main, folder, "--precision", "fp32"), "error: stage_02 differs from the recorded", code=3)
     assert_named_error(call(main, folder, "--part", "stage_02"), "error: stage_02 differs", code=3)
     assert call(main, folder, "--layout", "separate").code == 0
-    scale_weight(folder, "model", "stage_02/classify.weight", -1.0)
+    scale_weight(folder, "model", "stage_02/heads.classify.weight", -1.0)
     run = call(main, folder, "--layout", "single", "--precision", "fp32")
     assert_named_error(run, "error: model.onnx, text by text: answers differ", code=3)
 

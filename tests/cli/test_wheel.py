@@ -116,6 +116,14 @@ def test_a_base_install_measures(device: Device, package_dir: Path) -> None:
     done = device.run("smartbert-bench", package_dir, "--file", file, "--repeats", "1", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["conditions"]["texts"] == 2
+    for option, value, extra in (
+        ("--against", "plain", "export"),
+        ("--plain-checkpoint", "ckpt", "incumbent"),
+        ("--plot", "bench.png", "bench"),
+    ):
+        done = device.run("smartbert-bench", package_dir, "--file", file, option, value)
+        asked = "smartbert-bench --against plain" if option == "--against" else f"smartbert-bench {option}"
+        assert_missing(done, asked, extra)
 
 
 def test_what_needs_an_extra_says_which(device: Device, package_dir: Path, checkpoint_dir: Path) -> None:

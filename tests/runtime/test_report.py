@@ -7,9 +7,8 @@ import math
 
 import pytest
 
-from smartbert_runtime.bench import BenchReport, Conditions, Figures
 from smartbert_runtime.compare import DecisionReport, Difference
-from smartbert_runtime.report import bench_json, bench_text, verify_json, verify_text
+from smartbert_runtime.report import verify_json, verify_text
 from smartbert_runtime.verify import PartCheck, TextsCheck, VerifyReport
 
 
@@ -43,42 +42,6 @@ def make_verify_report(
             PartCheck(part="layer_01", difference=found(worst)),
         ),
         texts=(TextsCheck(how="texts one by one", decisions=decisions),),
-    )
-
-
-def make_bench_report(*, load_average: float | None = 0.25) -> BenchReport:
-    def figures(name: str, depth: float, median_ms: float) -> Figures:
-        return Figures(
-            name=name,
-            accuracy=0.9,
-            recall={"ham": 0.875, "spam": 1.0},
-            mean_layers_run=depth,
-            median_ms=median_ms,
-            mean_ms=median_ms + 1.0,
-            p95_ms=median_ms + 2.0,
-        )
-
-    return BenchReport(
-        conditions=Conditions(
-            texts=40,
-            mean_tokens=12.25,
-            repeats=3,
-            batch_size=1,
-            threads=2,
-            variant="separate-fp32",
-            providers=("CPUExecutionProvider",),
-            onnxruntime="1.20.0",
-            python="3.11.0",
-            machine="aarch64",
-            cores=4,
-            load_average=load_average,
-        ),
-        policy=figures("default", 2.5, 1.0),
-        full_depth=figures("full depth", 6.0, 3.0),
-        layers=6,
-        speedup_median=3.0,
-        speedup_mean=2.0,
-        speedup_mean_spread=(1.9, 2.1),
     )
 
 
@@ -150,27 +113,3 @@ def test_verify_json_stays_json_when_a_difference_is_infinite_or_nan(value: floa
     reports = verify_json([make_verify_report(worst=value, logits=value)])
     (document,) = json.loads(reports, parse_constant=refuse)["variants"]
     assert document["first_failure"] == "layer_01"
-
-
-def test_a_bench_report_is_a_table_and_its_conditions() -> None:
-    assert bench_text(make_bench_report()).splitlines() == [
-        "              accuracy  layers run  median ms   mean ms   p95 ms",
-        "default         0.9000  2.50 of 6        1.00      2.00     3.00",
-        "full depth      0.9000  6.00 of 6        3.00      4.00     5.00",
-        "recall        ham 0.8750, spam 1.0000",
-        "faster        3.00x at the median, 2.00x on average (1.90 to 2.10 over 3 passes)",
-        "conditions    40 texts, 12.2 tokens on average, one at a time, 2 threads of 4 aarch64 cores, "
-        "load average 0.2, separate-fp32 on CPUExecutionProvider, onnxruntime 1.20.0, Python 3.11.0",
-    ]
-
-
-def test_a_machine_without_load_average_leaves_it_out() -> None:
-    assert "aarch64 cores, separate-fp32" in bench_text(make_bench_report(load_average=None))
-
-
-def test_bench_json_has_every_number_and_unit() -> None:
-    document = json.loads(bench_json(make_bench_report()))
-    assert (document["layers"], document["speedup_median"], document["speedup_mean_spread"]) == (6, 3.0, [1.9, 2.1])
-    assert document["policy"]["p95_ms"] == 3.0
-    assert document["full_depth"]["recall"] == {"ham": 0.875, "spam": 1.0}
-    assert document["conditions"]["load_average"] == 0.25

@@ -1,0 +1,75 @@
+"""`python -m smartbert_export.optimum_runner`: a classifier as optimum-onnx runs it, in smartbert-bench's process.
+
+What its users write: `ORTModelForSequenceClassification` and `AutoTokenizer` over one folder, numpy in and out, each
+batch padded to its longest text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from onnxruntime import SessionOptions
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer
+
+from smartbert_runtime.bench.worker import by_length, serve
+from smartbert_runtime.schema import decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimumSpec:
+    """A folder with a graph, its config and its tokenizer; texts are cut to max_length tokens."""
+
+    folder: str
+    graph: str
+    max_length: int
+    providers: tuple[str, ...]
+    threads: int
+
+
+class OptimumRunner:
+    """The exported model behind the face that all contenders have."""
+
+    def __init__(self, spec: OptimumSpec) -> None:
+        options = SessionOptions()
+        options.intra_op_num_threads = spec.threads
+        self._model = ORTModelForSequenceClassification.from_pretrained(
+            spec.folder, file_name=spec.graph, providers=list(spec.providers), session_options=options
+        )
+        self._tokenizer = AutoTokenizer.from_pretrained(spec.folder)
+        self._labels: dict[int, str] = self._model.config.id2label
+        self._max_length = spec.max_length
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The libraries on the way from a text to its label."""
+        return {name: version(name) for name in ("optimum", "optimum-onnx", "transformers", "onnxruntime")}
+
+    def answer(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, *, way: str, batch_size: int
+    ) -> tuple[list[str], list[int] | None]:
+        """Labels; there is one way only."""
+        labels = [""] * len(texts)
+        for rows in by_length(texts, pairs, batch_size):
+            tokens = self._tokenizer(
+                [texts[row] for row in rows],
+                [pairs[row] for row in rows] if pairs else None,
+                truncation=True,
+                max_length=self._max_length,
+                padding=True,
+                return_tensors="np",
+            )
+            for row, best in zip(rows, self._model(**tokens).logits.argmax(axis=1).tolist(), strict=True):
+                labels[row] = self._labels[best]
+        return labels, None
+
+
+def open_optimum_runner(spec: Mapping[str, object], preload: bool) -> OptimumRunner:
+    """The graph, loaded; it cannot be loaded in part."""
+    return OptimumRunner(decode(OptimumSpec, spec, where="spec"))
+
+
+if __name__ == "__main__":
+    serve(open_optimum_runner)
