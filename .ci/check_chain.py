@@ -1,0 +1,120 @@
+"""Fails when many sessions in a row cost much more than one graph of the same parts: the thread-pool trap.
+
+python .ci/check_chain.py build/demo/out
+
+Workers of one session that go on spinning while the next one runs make such a chain ten times slower. Every part of
+the package is run in a row, twice over by two sets of sessions (38 sessions for 6 layers), against one graph that
+holds the same parts, run twice. Each way in processes of its own, in turns: a ratio and not a time.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from smartbert_export.assemble import Builder
+from smartbert_runtime import SmartBert, share_thread_pool
+from smartbert_runtime.manifest import TensorSpec, open_package
+from smartbert_runtime.sessions import CPU, Sessions
+from smartbert_runtime.tokenizer import Tokens
+
+# How many times one graph at most: 1.25 with one pool of threads, as the commands have it, and 1.5 with one for each
+# session, whose workers have to be woken for every run; and slack for a machine that others use, too.
+SLACK = 0.5
+ALLOWED = {"one pool": 1.25 + SLACK, "a pool each": 1.5 + SLACK}
+TURNS, STARTS = 40, 5
+TEXT = "Your account balance is low, top up at your nearest shop, or call us before the end of this week for help"
+
+
+def one_graph(model: SmartBert) -> onnx.ModelProto:
+    """Every part of the layout `separate` in one graph, each with an output that is asked for."""
+    manifest, variant = model.package.manifest, model.sessions.variant
+    builder, outputs = Builder(), []
+    state = "hidden_00"
+    for component in manifest.in_variant(variant.name):
+        after = f"hidden_{component.index:02d}"
+        names = {"hidden": after, "hidden_next": after, "mask": "mask"}
+        made = [names.get(spec.name, f"{component.name}_{spec.name}") for spec in component.outputs]
+        feeds = {"hidden": state, "mask": "mask"}
+        if component.role == "embeddings":
+            feeds = {spec.name: spec.name for spec in component.inputs}
+        part = onnx.load(model.package.root / component.files[variant.name].file)
+        builder.inline(part, component.name, feeds, made)
+        if component.role in ("embeddings", "layer"):
+            state = made[0]
+        else:
+            outputs.append(TensorSpec(name=made[0], dtype="float32", dims=component.outputs[0].dims))
+    return builder.model(manifest.input, outputs)
+
+
+def in_a_row(model: SmartBert, sessions: Sessions, tokens: Tokens) -> list[np.ndarray]:
+    """The same by a session a part."""
+    said = []
+    state, mask = sessions.run("embeddings", tokens.feeds())
+    for component in model.package.manifest.in_variant(sessions.variant.name)[1:]:
+        (made,) = sessions.run(component.name, {"hidden": state, "mask": mask})
+        if component.role == "layer":
+            state = made
+        else:
+            said.append(made)
+    return said
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    """Of one call: the median of many."""
+    times = []
+    for _ in range(TURNS):
+        started = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - started) * 1000.0)
+    return statistics.median(times)
+
+
+def measure(package: Path, way: str) -> float:
+    """Milliseconds of one of the ways, alone in this process: spinning workers would slow the other, too."""
+    if way == "one pool":
+        share_thread_pool()
+    model = SmartBert.load(package, layout="separate", precision="fp32")
+    tokens = model.tokenizer.encode([TEXT])
+    if way in ALLOWED:
+        second = Sessions(model.package, model.sessions.variant)
+        return milliseconds(
+            lambda: in_a_row(model, model.sessions, tokens) + in_a_row(model, second, tokens),
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = model.sessions.threads
+    graph = onnxruntime.InferenceSession(one_graph(model).SerializeToString(), options, providers=[CPU])
+    for ours, theirs in zip(in_a_row(model, model.sessions, tokens), graph.run(None, tokens.feeds()), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    model.close()
+    return milliseconds(lambda: (graph.run(None, tokens.feeds()), graph.run(None, tokens.feeds())))
+
+
+def main(package: Path) -> int:
+    """Every way in processes of its own, in turns."""
+    times: dict[str, list[float]] = {"one graph": [], **{way: [] for way in ALLOWED}}
+    for _ in range(STARTS):
+        for way, found in times.items():
+            command = [sys.executable, __file__, str(package), way]
+            found.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    count = 2 * (1 + 3 * open_package(package).manifest.model.layers)
+    missed = 0
+    for way, allowed in ALLOWED.items():
+        ratio = statistics.median(times[way]) / statistics.median(times["one graph"])
+        missed += ratio > allowed
+        verdict = "ok" if ratio <= allowed else "TOO SLOW"
+        print(f"{count} sessions in a row, {way}: {ratio:.2f} times one graph, at most {allowed}: {verdict}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        print(measure(Path(sys.argv[1]), sys.argv[2]))
+    else:
+        sys.exit(main(Path(sys.argv[1])))
