@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -64,3 +66,46 @@ def test_the_table_has_a_row_for_each_variant(
     assert lines[0].split(" | ")[6:8] == ["100.00%", "100.00%"]
     for condition in ("texts of", "threads", "int8 for", "onnxruntime", "Python"):
         assert condition in output
+
+
+def in_a_process(study: str, *arguments: str | Path) -> str:
+    """What a study prints; these share a pool of threads, which is their whole process's."""
+    command = [sys.executable, "-m", f"smartbert_export.studies.{study}", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_speed_counts_time_and_computation_for_the_same_texts(
+    checkpoint_dir: Path, variants_dir: Path, texts_file: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "speed.jsonl"
+    options = ("--checkpoint", checkpoint_dir, "--file", texts_file, "--tokens", "4,16", "--repeats", "1")
+    output = in_a_process("speed", variants_dir, *options, "--threads", "1", "--save", saved)
+    found = json.loads(saved.read_text(encoding="utf-8"))
+    assert list(found["overhead"]) == ["4", "16"]
+    for row in found["overhead"].values():
+        assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"]
+        assert row["plain_ms"] > 0.0 < row["fused_ms"]
+    batches = [(row["batch_size"], row["texts"]) for row in found["savings"]]
+    assert batches == [(1, len(SENTENCES)), (32, len(SENTENCES))], "no text of the tiny model is long"
+    for row in found["savings"]:
+        assert row["macs"] > 1.0, "texts that skip or exit cost less"
+        assert row["kept"] == pytest.approx(row["clock"]["median"] / row["macs"])
+    assert "1 threads" in output and "onnxruntime" in output
+
+
+def test_scale_says_time_and_memory_for_every_count(variants_dir: Path, texts_file: Path) -> None:
+    output = in_a_process("scale", variants_dir, "--file", texts_file, "--counts", "50,200", "--imports", "1")
+    found = rows(output)
+    assert list(found) == ["50", "200"]
+    assert all(float(milliseconds) > 0.0 for milliseconds, _ in found.values())
+    assert "smartbert_runtime" in output and "onnxruntime" in output
+
+
+def test_memory_tries_every_setting_in_a_process_of_its_own(variants_dir: Path, texts_file: Path) -> None:
+    output = in_a_process("memory", variants_dir, "--file", texts_file, "--repeats", "1", "--texts", "5")
+    found = rows(output)
+    assert next(iter(found)) == "as shipped" and len(found) == 5
+    for loaded, after, most, _ in found.values():
+        assert 20.0 < float(loaded) <= float(most) >= float(after)
