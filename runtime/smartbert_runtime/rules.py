@@ -28,7 +28,7 @@ def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     The SmartBERT paper thresholds plain entropy, whose maximum is ln c; divide its thresholds by ln c (0.693 for
     two classes) to use them here.
     """
-    if len(logits_bc) == 1:
+    if logits_bc.shape[:-1] == (1,):
         return np.array([_entropy_of_one(logits_bc[0].tolist())])
     probabilities_bc = softmax(logits_bc)
     entropy_b = -(probabilities_bc * np.log(np.maximum(probabilities_bc, 1e-300))).sum(axis=-1)

@@ -108,9 +108,20 @@ def test_from_labelled_texts_to_measured_answers(
     answers = [json.loads(line) for line in run.out.splitlines()]
     assert len(answers) == 20 and {answer["label"] for answer in answers} <= {"asks", "tells"}
 
-    run = call(smartbert_export.cli.bench.main, "out", "--file", "dev.tsv", "--repeats", "1", "--format", "json")
+    run = call(
+        smartbert_export.cli.bench.main,
+        "out",
+        "--file",
+        "dev.tsv",
+        "--repeats",
+        "1",
+        "--starts",
+        "0",
+        "--format",
+        "json",
+    )
     assert run.code == 0
-    measured = json.loads(run.out)["policy"]
+    measured = json.loads(run.out)["contenders"][0]
     assert measured["accuracy"] == pytest.approx(report["dev"]["accuracy"])
     assert measured["mean_layers_run"] == pytest.approx(report["dev"]["mean_layers_run"])
     assert measured["mean_layers_run"] == pytest.approx(sum(len(answer["layers_run"]) for answer in answers) / 20)
