@@ -254,7 +254,8 @@ class _Work:
         if precision == FP32:
             return _save(self._graph(part), file)
         self.say(f"quantising {part.name} to {precision}")
-        return _save(quantized(onnx.load(self._file(part, FP32)), precision, self.options.target), file)
+        exact = onnx.load(self._file(part, FP32))
+        return _save(quantized(exact, precision, self.options.target, ort_format=self.options.ort_format), file)
 
     def _graph(self, part: Part) -> onnx.ModelProto:
         return self._template(part).filled(part_module(self.model, part.role, part.index))

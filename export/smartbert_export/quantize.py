@@ -33,8 +33,11 @@ _ACTIVATIONS = 127.0
 _ZERO_POINT = 128
 
 
-def quantized(model: onnx.ModelProto, precision: str, target: str) -> onnx.ModelProto:
-    """One part's graph in `precision`, made of `model` itself; its interface stays float32."""
+def quantized(model: onnx.ModelProto, precision: str, target: str, *, ort_format: bool = False) -> onnx.ModelProto:
+    """One part's graph in `precision`, made of `model` itself; its interface stays float32.
+
+    ort_format: for a file in which onnxruntime has folded constants already, so that none is int8 in the file only.
+    """
     if precision == FP32:
         return model
     _quantize_tables(model.graph)
@@ -42,7 +45,7 @@ def quantized(model: onnx.ModelProto, precision: str, target: str) -> onnx.Model
         _gemm_to_matmul(model.graph)
         model = _quantize_blocks(model)
     else:
-        _store_gemms(model.graph)
+        (_gemm_to_matmul if ort_format else _store_gemms)(model.graph)
         _quantize_rows(model.graph, WEIGHT_RANGE[target])
     drop_unused(model.graph)
     return model
@@ -120,22 +123,27 @@ def _store_gemms(graph: onnx.GraphProto) -> None:
     """
     weights = _weights(graph)
     nodes: list[onnx.NodeProto] = []
+    done: set[str] = set()
     for node in graph.node:
         if node.op_type == "Gemm" and node.input[1] in weights:
             weight = weights[node.input[1]]
+            node.input[1] = f"{weight.name}.float"
+            if weight.name in done:
+                nodes.append(node)
+                continue
+            done.add(weight.name)
             by_row = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
             array = weight.array_io
             scale = np.maximum(np.abs(array).max(axis=1 if by_row else 0, keepdims=True), 1e-12) / _ACTIVATIONS
             whole = np.rint(array / scale).astype(np.int8)
-            graph.initializer.append(numpy_helper.from_array(whole, f"{weight.name}.int8"))
-            graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{weight.name}.scale"))
+            graph.initializer.append(numpy_helper.from_array(whole, f"{weight.name}.stored"))
+            graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{weight.name}.step"))
             nodes.append(
-                helper.make_node("Cast", [f"{weight.name}.int8"], [f"{weight.name}.whole"], to=onnx.TensorProto.FLOAT)
+                helper.make_node("Cast", [f"{weight.name}.stored"], [f"{weight.name}.whole"], to=onnx.TensorProto.FLOAT)
             )
             nodes.append(
-                helper.make_node("Mul", [f"{weight.name}.whole", f"{weight.name}.scale"], [f"{weight.name}.float"])
+                helper.make_node("Mul", [f"{weight.name}.whole", f"{weight.name}.step"], [f"{weight.name}.float"])
             )
-            node.input[1] = f"{weight.name}.float"
         nodes.append(node)
     _replace_nodes(graph, nodes)
 

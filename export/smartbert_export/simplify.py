@@ -6,6 +6,8 @@ then runs 10 nodes more, GELU's five and both sums before a LayerNormalization a
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -30,7 +32,7 @@ def _constant_shapes(graph: onnx.GraphProto) -> None:
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         target = None if before is None or after is None else _target(before, after)
         if target is not None:
-            name = f"reshape_{number}"
+            name = f"reshape.{number}"
             graph.initializer.append(numpy_helper.from_array(np.array(target, dtype=np.int64), name))
             node.input[1] = name
             del node.attribute[:]  # allowzero: that 0 means no elements
@@ -51,20 +53,24 @@ def _target(before: Shape, after: Shape) -> list[int] | None:
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
+    """Of the values of which every dimension is known, by a number or a name."""
     return {
         value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+        and all(dim.WhichOneof("value") for dim in value.type.tensor_type.shape.dim)
     }
 
 
 def _known_gelu(graph: onnx.GraphProto) -> None:
     """x (0.5 (1 + erf(x / sqrt 2))), as it is traced, to (x (1 + erf(x / sqrt 2))) 0.5, which onnxruntime fuses."""
     made_by = {output: node for node in graph.node for output in node.output}
+    readers = Counter(name for node in graph.node for name in node.input)
     for node in graph.node:
         if node.op_type != "Mul" or (half := made_by.get(node.input[1])) is None or half.op_type != "Mul":
             continue
         one_more = made_by.get(half.input[1])
-        if one_more is None or one_more.op_type != "Add":
+        if one_more is None or one_more.op_type != "Add" or readers[half.output[0]] > 1:
             continue
         erf = made_by.get(one_more.input[0])
         if erf is not None and erf.op_type == "Erf":

@@ -17,8 +17,8 @@ from smartbert_runtime.trace import Trace
 class ChromeTrace:
     """Writes events as they come; what a batch ran is written once, whichever of its texts is added."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, file: Path, stream: TextIO) -> None:
+        self._file, self._stream = file, stream
         self._batches: set[float] = set()
 
     def add(self, trace: Trace) -> None:
@@ -35,29 +35,40 @@ class ChromeTrace:
                 "tid": 1,
                 "args": {"rows": run.rows},
             }
-            self._stream.write((",\n" if self._batches else "\n") + json.dumps(event))
+            with _writing(self._file):
+                self._stream.write((",\n" if self._batches else "\n") + json.dumps(event))
             self._batches.add(trace.batch_runs[0].started)
 
 
 @contextmanager
 def chrome_trace(file: Path) -> Iterator[ChromeTrace]:
     """A trace to add to; `file` appears at the end, whole. InputError when it cannot be written."""
-    staged: Path | None = None
-    try:
+    if file.exists() and not file.is_file():
+        raise InputError(f"{file} cannot be written: it is no file", hint="name a file for the trace")
+    with _writing(file):
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        staged = Path(name)
+    staged = Path(name)
+    try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write('{"displayTimeUnit": "ms", "traceEvents": [')
-            yield ChromeTrace(stream)
-            stream.write("\n]}\n")
-        staged.chmod(0o644)
-        staged.replace(file)
-    except BrokenPipeError:
-        raise  # nobody reads the answers any more: not this file's fault
+            with _writing(file):
+                stream.write('{"displayTimeUnit": "ms", "traceEvents": [')
+            yield ChromeTrace(file, stream)
+            with _writing(file):
+                stream.write("\n]}\n")
+                stream.flush()
+        with _writing(file):
+            staged.chmod(0o644)
+            staged.replace(file)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    """Errors of the trace's own file, and of no other, become InputError."""
+    try:
+        yield
     except OSError as err:
         raise InputError(
             f"{file} cannot be written: {err.strerror}", hint="name a file in a folder that exists"
         ) from err
-    finally:
-        if staged is not None:
-            staged.unlink(missing_ok=True)

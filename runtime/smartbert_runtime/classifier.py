@@ -83,7 +83,7 @@ class SmartBert:
     'spam'
 
     Any number of threads may classify with one of these at once. A forked child (as of `multiprocessing`) loads its own
-    graphs at its first text. `close`, or leaving a `with` block, lets go of them.
+    graphs at its first text, but not after `share_thread_pool`. `close`, or leaving a `with` block, lets go of them.
     """
 
     def __init__(self, package: Package, sessions: Sessions, tokenizer: Tokenizer, policies: PolicyFile) -> None:
@@ -99,7 +99,7 @@ class SmartBert:
     def close(self) -> None:
         """Let go of every graph; what is classified afterwards is a ConfigError. Closing twice is no fault.
 
-        Not while another thread classifies.
+        Not while another thread classifies. Working memory, which all models of a process share, stays for the next.
         """
         self._closed = True
         self.sessions.close()

@@ -99,10 +99,11 @@ def _table_rows(lines: Lines, format: str) -> Iterator[Row | InputError]:
     header = _header(reader, lines)
     check = "tsv files have no quoting: a tab is always a new field" if format == "tsv" else "check quotes"
     while True:
+        began = reader.line_num + 1
         try:
             values = next(reader, None)
         except csv.Error as err:  # the reader goes on with the next line
-            yield lines.damage() or _table_error(err, reader, lines)
+            yield lines.damage() or _table_error(err, reader, lines, began)
             continue
         if values is None:
             return
@@ -121,7 +122,7 @@ def _header(reader: Any, lines: Lines) -> list[str]:
     try:
         header: list[str] = next(reader, [])
     except csv.Error as err:
-        raise _table_error(err, reader, lines) from err
+        raise _table_error(err, reader, lines, 1) from err
     if damage := lines.damage():
         raise damage
     if repeated := sorted({name for name in header if header.count(name) > 1}):
@@ -129,5 +130,7 @@ def _header(reader: Any, lines: Lines) -> list[str]:
     return header
 
 
-def _table_error(err: csv.Error, reader: Any, lines: Lines) -> InputError:
-    return InputError(f"{lines.source}, line {reader.line_num}: {err}", hint="check the quotes")
+def _table_error(err: csv.Error, reader: Any, lines: Lines, began: int) -> InputError:
+    last = reader.line_num
+    where = f"line {last}" if began >= last else f"lines {began} to {last}"
+    return InputError(f"{lines.source}, {where}: {err}", hint="check the quotes")

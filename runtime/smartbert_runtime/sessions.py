@@ -179,7 +179,7 @@ class Sessions:
 
 
 def _renew_after_fork() -> None:
-    POOL.lost = POOL.threads is not None
+    POOL.lost, POOL.forked = POOL.threads is not None, True
     for sessions in list(_LIVE):
         sessions._after_fork()
 

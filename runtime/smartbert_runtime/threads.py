@@ -24,11 +24,13 @@ class Pool:
     """The process's one thread pool, if its owner asked for it; a forked child has lost its threads.
 
     late: a model was loaded, or a session made, with threads of its own.
+    forked: this process is a forked child; another thread of its parent may have held the shared arena's lock.
     """
 
     threads: int | None = None
     lost: bool = False
     late: bool = False
+    forked: bool = False
 
 
 POOL = Pool()
@@ -117,7 +119,7 @@ def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionO
     # Three times as slow as the three operators that it replaces (onnxruntime 1.31, x86).
     options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     options.enable_cpu_mem_arena = arena
-    if arena and _share_arena():
+    if arena and not POOL.forked and _share_arena():
         options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
     return options

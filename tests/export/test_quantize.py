@@ -185,6 +185,26 @@ def test_every_large_weight_becomes_int8(exact: dict[str, onnx.ModelProto], part
     assert {node.domain for node in changed.graph.node} == {""}, "standard operators only"
 
 
+def test_in_onnxruntimes_own_format_every_product_is_int8(exact: dict[str, onnx.ModelProto]) -> None:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(exact["heads"])
+    changed = quantized(changed, INT8, "x86", ort_format=True)
+    assert operators(changed)["MatMulInteger"] == PRODUCTS["heads"] and large_floats(changed) == []
+
+
+def test_two_products_may_share_one_weight() -> None:
+    weight = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 40]) for name in ("x", "y"))
+    nodes = [helper.make_node("Gemm", [a, "w"], [b], transB=1) for a, b in (("x", "t"), ("t", "y"))]
+    graph = helper.make_graph(nodes, "twice", [x], [y], [numpy_helper.from_array(weight, "w")])
+    exact = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    feeds = {"x": np.eye(3, 40, dtype=np.float32)}
+    (wanted,) = run(exact, feeds)
+    (found,) = run(quantized(exact, INT8, "x86"), feeds)
+    np.testing.assert_allclose(found, wanted, atol=0.5)
+    assert not np.array_equal(found, wanted)
+
+
 def test_what_multiplies_one_row_a_text_is_float_again_once_it_is_loaded(
     exact: dict[str, onnx.ModelProto], tmp_path: Path
 ) -> None:

@@ -96,7 +96,7 @@ def test_what_no_later_record_can_mend_is_raised(
         ("csv", b'text,label\na,x\nb\n\n"c"d,x\ne,x\n', [
             (0, 2, "a"), "line 3: 1 fields where the header has 2", "line 5: ',' expected after '\"'", (3, 6, "e")]),
         ("csv", b'text,label\n"a\nb\xff\nc",x\nd,x\n', ["line 3: not UTF-8 text", (1, 5, "d")]),
-        ("csv", b'text,label\na,x\n"b,x\nc,x\n', [(0, 2, "a"), "line 4: unexpected end of data"]),
+        ("csv", b'text,label\na,x\n"b,x\nc,x\n', [(0, 2, "a"), "lines 3 to 4: unexpected end of data"]),
         ("tsv", b"text\tlabel\na\tb\tx\nc\tx\n", ["line 2: 3 fields where the header has 2", (1, 3, "c")]),
         ("jsonl", b'{"text": "a"}\n["b"]\n{"text": null}\n{"text": "\\ud800"}\n\xff\n{"text": "f"}\n', [
             (0, 1, "a"), "line 2: not a JSON object", "line 3: text is empty", "line 4: text is not Unicode text",

@@ -126,10 +126,16 @@ def rival_providers(providers: Sequence[str]) -> tuple[str, ...]:
 
 
 def variant_bytes(package: Package, variant: Variant) -> int:
-    """Every file that this variant needs, once: graphs, what they borrow from, tokenizer, manifest, policies."""
+    """Every file that this variant needs, once, and the weights that its graphs borrow from other variants' files."""
     manifest = package.manifest
     graphs = [component.files[variant.name] for component in manifest.in_variant(variant.name)]
-    needed = {entry.file for entry in graphs} | {weight.file for entry in graphs for weight in entry.borrowed}
+    needed = {entry.file for entry in graphs}
+    borrowed = {
+        (weight.file, weight.offset): weight.bytes
+        for entry in graphs
+        for weight in entry.borrowed
+        if weight.file not in needed
+    }
     needed |= {manifest.tokenizer.tokenizer.file, manifest.tokenizer.settings.file}
     needed |= {MANIFEST_FILE, DIGEST_FILE, POLICY_FILE}
-    return sum((package.root / file).stat().st_size for file in needed)
+    return sum((package.root / file).stat().st_size for file in needed) + sum(borrowed.values())

@@ -40,7 +40,7 @@ def infer(
         typer.Option(
             "--skip-bad-lines",
             help="Leave out the lines of --file that cannot be used and name them on stderr; `index` counts them, so "
-            "that answers can be joined with lines.",
+            "that answers can be joined with lines; blank lines of jsonl and tables do not count.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print the answers.")] = Format.text,
