@@ -8,7 +8,7 @@ import threading
 import warnings
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnxruntime
@@ -20,8 +20,6 @@ from smartbert_runtime.manifest import Component, FileEntry, Package, Variant
 from smartbert_runtime.threads import POOL, session_options, threads_to_use
 
 CPU = "CPUExecutionProvider"
-# How a session is run: output names, inputs by name, run options.
-_Call = tuple[Callable[[list[str], Mapping[str, NDArray[np.generic]], None], list[NDArray[np.float32]]], list[str]]
 ROLES = ("embeddings", "gate", "layer", "exit", "stage", "model")
 
 
@@ -48,7 +46,6 @@ class Sessions:
         self.providers = self.role_providers[""]
         self.threads = threads_to_use(threads)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._calls: dict[str, _Call] = {}
         self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
         self._components = {component.name: component for component in package.manifest.components}
         self._lock = threading.Lock()
@@ -57,7 +54,6 @@ class Sessions:
     def close(self) -> None:
         """Let go of every graph; a part that is asked later is loaded again. Not while another thread classifies."""
         with self._lock:
-            self._calls.clear()
             self._sessions.clear()
             self._borrowed.clear()
 
@@ -68,31 +64,32 @@ class Sessions:
         """
         for kept in (*self._sessions.values(), *(value for values in self._borrowed.values() for value in values)):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._sessions, self._calls, self._borrowed, self._lock = {}, {}, {}, threading.Lock()
+        self._sessions, self._borrowed, self._lock = {}, {}, threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
-        if part not in self._calls:
-            self.open(part)
+        session = self._sessions.get(part) or self.open(part)
         if (shape := self.package.manifest.model.fixed_shape) is None:
-            return self._run(part, feeds)
+            return self._run(part, session, feeds)
         component = self._components[part]
         return run_fixed(
-            lambda padded: self._run(part, padded),
+            lambda padded: self._run(part, session, padded),
             feeds,
             inputs=component.inputs,
             outputs=component.outputs,
             shape=shape,
         )
 
-    def _run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        call, outputs = self._calls[part]
+    def _run(
+        self, part: str, session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[np.generic]]
+    ) -> list[NDArray[np.float32]]:
         try:
-            return call(outputs, feeds, None)
+            outputs: list[NDArray[np.float32]] = session.run(None, feeds)
         except Exception as err:  # onnxruntime's own errors share no public base class
             raise ProviderError(
                 f"{part} failed on {', '.join(self._for(self._components[part]))}: {err}", hint=f"try --provider {CPU}"
             ) from err
+        return outputs
 
     def _for(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)
@@ -101,10 +98,7 @@ class Sessions:
         """The part's session, created now if it was not yet; safe to call from several threads."""
         with self._lock:
             if part not in self._sessions:
-                session = self._sessions[part] = self._create(part)
-                # Past the Python session, whose own checks cost as much as a small part's work.
-                run = getattr(session, "_sess", session).run
-                self._calls[part] = run, [output.name for output in session.get_outputs()]
+                self._sessions[part] = self._create(part)
             return self._sessions[part]
 
     def open_all(self) -> None:

@@ -26,7 +26,9 @@ from smartbert.evaluation.macs import MacCounter
 from smartbert_export.checkpoint import CONFIG_FILE
 from smartbert_export.monolith import monolith
 from smartbert_runtime import Prediction, SmartBert, share_thread_pool
+from smartbert_runtime.bench.figures import Spread, spread
 from smartbert_runtime.cli.command import run_command
+from smartbert_runtime.errors import InputError
 from smartbert_runtime.layouts import FUSED, run_layout
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.records import Columns, read_examples
@@ -39,28 +41,19 @@ LONG = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """Plain time over ours, or ours over plain: the median over the passes, and the lowest and highest."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Saving:
     """How much faster than the plain graph, by the clock and by multiply-accumulates."""
 
     texts: int
     mean_tokens: float
     batch_size: int
-    clock: Ratio
+    clock: Spread
     macs: float
 
     @property
     def kept(self) -> float:
         """Share of the saved computation that is saved time."""
-        return self.clock.median / self.macs
+        return self.clock.value / self.macs
 
 
 def measure(
@@ -78,14 +71,14 @@ def measure(
     model = SmartBert.load(package, layout=FUSED, precision="fp32", threads=threads, preload=True)
     plain = _Plain(model)
     texts = read_examples(file, Columns()).texts
-    found: dict[str, object] = {"package": package.name, "conditions": _conditions(model)}
-    found["overhead"] = {}
+    overhead: dict[str, dict[str, object]] = {}
     print("| tokens | plain ms | fused ms | fused over plain |\n|---|---|---|---|")
     for length in map(int, tokens.split(",")):
         row = _overhead(model, plain, _of_length(model, texts, length), repeats)
-        found["overhead"] |= {str(length): row}  # type: ignore[operator]
+        overhead[str(length)] = row
         ratio = row["ratio"]
         print(f"| {length} | {row['plain_ms']:.2f} | {row['fused_ms']:.2f} | {_shown(ratio)} |")  # type: ignore[arg-type]
+    found: dict[str, object] = {"package": package.name, "conditions": _conditions(model), "overhead": overhead}
     if saving:
         config = SmartBertConfig.from_dict(json.loads((checkpoint / CONFIG_FILE).read_text(encoding="utf-8")))
         savings = _savings(model, plain, texts, MacCounter(config=config), repeats)
@@ -123,6 +116,8 @@ class _Plain:
 def _of_length(model: SmartBert, texts: Sequence[str], length: int) -> list[Tokens]:
     """Ten rows of exactly so many tokens, of real texts one after another."""
     ids = [int(number) for text in texts for number in model.tokenizer.encode([text]).input_ids_bs[0]]
+    if len(ids) < 10 * length:
+        raise InputError(f"{len(ids)} tokens are too few for ten rows of {length}", hint="give more texts")
     rows = [np.array([ids[start : start + length]]) for start in range(0, 10 * length, length)]
     ones = np.ones((1, length), dtype=np.int64)
     return [
@@ -140,7 +135,7 @@ def _overhead(model: SmartBert, plain: _Plain, rows: Sequence[Tokens], repeats: 
     medians = {name: [statistics.median(times_t) for times_t in passes] for name, passes in times.items()}
     ratios = [ours / theirs for ours, theirs in zip(medians["fused"], medians["plain"], strict=True)]
     return {f"{name}_ms": statistics.median(passes) * 1000.0 for name, passes in medians.items()} | {
-        "ratio": _ratio(ratios)
+        "ratio": spread(np.array(ratios))
     }
 
 
@@ -162,7 +157,7 @@ def _savings(model: SmartBert, plain: _Plain, texts: Sequence[str], counter: Mac
                 texts=len(picked),
                 mean_tokens=float(tokens_t[chosen_t].mean()),
                 batch_size=batch_size,
-                clock=_ratio([slow / fast for slow, fast in zip(sums["plain"], sums["ours"], strict=True)]),
+                clock=spread(np.array(sums["plain"]) / np.array(sums["ours"])),
                 macs=float(plain_t[chosen_t].sum() / ours_t[chosen_t].sum()),
             )
         )
@@ -209,12 +204,8 @@ def _timed(call: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - started
 
 
-def _ratio(values: Sequence[float]) -> Ratio:
-    return Ratio(median=statistics.median(values), low=min(values), high=max(values))
-
-
-def _shown(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
+def _shown(ratio: Spread) -> str:
+    return f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
 def _conditions(model: SmartBert) -> str:

@@ -152,11 +152,12 @@ def _ratio(of: str, over: str, quick: Measured, slow: Measured) -> Ratio:
     return Ratio(
         of=of,
         over=over,
-        median=_spread(np.median(slow_pt, axis=1) / np.median(quick_pt, axis=1)),
-        mean=_spread(slow_pt.mean(axis=1) / quick_pt.mean(axis=1)),
-        texts_per_second={str(size): _spread(quick.speeds[size] / slow.speeds[size]) for size in quick.speeds},
+        median=spread(np.median(slow_pt, axis=1) / np.median(quick_pt, axis=1)),
+        mean=spread(slow_pt.mean(axis=1) / quick_pt.mean(axis=1)),
+        texts_per_second={str(size): spread(quick.speeds[size] / slow.speeds[size]) for size in quick.speeds},
     )
 
 
-def _spread(ratio_p: NDArray[np.float64]) -> Spread:
+def spread(ratio_p: NDArray[np.float64]) -> Spread:
+    """Over the passes."""
     return Spread(value=float(np.median(ratio_p)), low=float(ratio_p.min()), high=float(ratio_p.max()))
