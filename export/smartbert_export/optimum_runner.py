@@ -1,7 +1,7 @@
 """`python -m smartbert_export.optimum_runner`: a classifier as optimum-onnx runs it, in smartbert-bench's process.
 
-What its users write: `ORTModelForSequenceClassification` and `AutoTokenizer` over one folder, numpy in and out, each
-batch padded to its longest text.
+What its users write: `ORTModelForSequenceClassification` and `AutoTokenizer` over one folder, numpy in and out, texts
+of like length in a batch, each batch padded to its longest text.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
 from onnxruntime import SessionOptions
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer
 
-from smartbert_runtime.bench.worker import by_length, serve
+from smartbert_runtime.bench.worker import serve
 from smartbert_runtime.schema import decode
+from smartbert_runtime.tokenizer import batches_by_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +54,13 @@ class OptimumRunner:
     ) -> tuple[list[str], list[int] | None]:
         """Labels; there is one way only."""
         labels = [""] * len(texts)
-        for rows in by_length(texts, pairs, batch_size):
-            tokens = self._tokenizer(
-                [texts[row] for row in rows],
-                [pairs[row] for row in rows] if pairs else None,
-                truncation=True,
-                max_length=self._max_length,
-                padding=True,
-                return_tensors="np",
-            )
-            for row, best in zip(rows, self._model(**tokens).logits.argmax(axis=1).tolist(), strict=True):
+        known = self._tokenizer(
+            list(texts), list(pairs) if pairs else None, truncation=True, max_length=self._max_length
+        )
+        for rows in batches_by_length([len(ids) for ids in known["input_ids"]], batch_size):
+            tokens = self._tokenizer.pad({name: [values[row] for row in rows] for name, values in known.items()})
+            feeds = {name: np.array(values) for name, values in tokens.items()}
+            for row, best in zip(rows, self._model(**feeds).logits.argmax(axis=1).tolist(), strict=True):
                 labels[row] = self._labels[best]
         return labels, None
 

@@ -19,7 +19,7 @@ from smartbert_runtime.policy import Policy, PolicyFile
 from smartbert_runtime.rules import softmax
 from smartbert_runtime.sessions import CPU, Sessions
 from smartbert_runtime.timing import Timed
-from smartbert_runtime.tokenizer import Tokenizer
+from smartbert_runtime.tokenizer import TokenizedText, Tokenizer, batches_by_length
 from smartbert_runtime.trace import TOKENIZER, PartRun, Trace
 
 DEFAULT_PRESET = "default"
@@ -29,7 +29,7 @@ WINDOW = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One text's answer. `latency_ms` counts from the start of the text's batch, tokenizing included.
+    """One text's answer. `latency_ms` counts from the start of the text's batch, and its share of tokenizing.
 
     `truncated` says that the text was longer than the model and was cut.
     """
@@ -165,14 +165,30 @@ class SmartBert:
         check_runnable(self.sessions, policy)
         if policy.deadline_ms is not None:
             self.sessions.open_all()  # loading is no part of a text's time
-        # Texts of like length share a batch, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(text_pairs[row] if text_pairs else ""))
+        started = time.perf_counter()
+        # All of them before the first batch: the tokenizer's threads and onnxruntime's would fight for the cores at
+        # every batch, and only the tokens tell which texts are of one length and share a batch without padding.
+        tokenized = self.tokenizer.tokenize(texts, text_pairs, truncate=truncate)
+        a_text = (time.perf_counter() - started) / max(len(texts), 1)
         predictions: dict[int, Prediction] = {}
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            pairs = [text_pairs[row] for row in rows] if text_pairs is not None else None
-            batch = self._classify_batch([texts[row] for row in rows], pairs, policy, truncate)
-            predictions.update(zip(rows, batch, strict=True))
+        for rows in batches_by_length([len(text.ids_s) for text in tokenized], batch_size):
+            share = len(rows) * a_text
+            tokenizing = PartRun(part=TOKENIZER, started=started, seconds=share, rows=len(rows))
+            started += share
+            outcomes, runs = self._run_batch([tokenized[row] for row in rows], policy, tokenizing)
+            probabilities_bc = softmax(np.stack([outcome.trace.logits_c for outcome in outcomes]))
+            for row, outcome, probabilities_c in zip(rows, outcomes, probabilities_bc.tolist(), strict=True):
+                best = probabilities_c.index(max(probabilities_c))
+                predictions[row] = Prediction(
+                    text=texts[row],
+                    text_pair=text_pairs[row] if text_pairs is not None else None,
+                    label=self.labels[best],
+                    score=probabilities_c[best],
+                    probabilities=dict(zip(self.labels, probabilities_c, strict=True)),
+                    trace=replace(outcome.trace, batch_runs=runs),
+                    latency_ms=(share + outcome.seconds) * 1000.0,
+                    truncated=tokenized[row].truncated,
+                )
         return [predictions[row] for row in range(len(texts))]
 
     def stream(
@@ -211,36 +227,15 @@ class SmartBert:
             yield from self.classify(singles, text_pairs=pairs, policy=policy, batch_size=batch_size, truncate=truncate)
             seen += len(window)
 
-    def _classify_batch(
-        self, texts: list[str], pairs: list[str] | None, policy: Policy, truncate: bool
-    ) -> list[Prediction]:
-        started = time.perf_counter()
-        tokens = self.tokenizer.encode(texts, pairs, truncate=truncate)
-        encoded = time.perf_counter() - started
+    def _run_batch(
+        self, texts: Sequence[TokenizedText], policy: Policy, tokenizing: PartRun
+    ) -> tuple[list[Outcome], tuple[PartRun, ...]]:
+        """Each text's outcome, and what was run for the batch. tokenizing: the batch's share of it."""
+        tokens = self.tokenizer.pad(texts)
         timed = Timed(self.sessions)
-        outcomes = run_layout(self.sessions, tokens, policy, since=started, parts=timed)
-        tokenizing = PartRun(part=TOKENIZER, started=started, seconds=encoded, rows=len(texts))
-        runs = (tokenizing, *timed.runs)
-        return [
-            self._prediction(text, pairs[row] if pairs else None, outcome, runs, tokens.truncated[row])
-            for row, (text, outcome) in enumerate(zip(texts, outcomes, strict=True))
-        ]
-
-    def _prediction(
-        self, text: str, pair: str | None, outcome: Outcome, runs: tuple[PartRun, ...], truncated: bool
-    ) -> Prediction:
-        probabilities = softmax(outcome.trace.logits_c)
-        best = int(np.argmax(probabilities))
-        return Prediction(
-            text=text,
-            text_pair=pair,
-            label=self.labels[best],
-            score=float(probabilities[best]),
-            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
-            trace=replace(outcome.trace, batch_runs=runs),
-            latency_ms=(runs[0].seconds + outcome.seconds) * 1000.0,
-            truncated=truncated,
-        )
+        since = time.perf_counter() - tokenizing.seconds
+        outcomes = run_layout(self.sessions, tokens, policy, since=since, parts=timed)
+        return outcomes, (tokenizing, *timed.runs)
 
 
 def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None, *, first: int = 1) -> None:

@@ -189,17 +189,24 @@ class _Journal:
 
     def outcomes(self) -> list[Outcome]:
         """One a row, in the batch's order."""
+        run, skipped = _layers(self.run_bl), _layers(self.skipped_bl)
+        exit_layer, seconds = self.exit_layer_b.tolist(), self.seconds_b.tolist()
         return [
             Outcome(
                 trace=Trace(
-                    layers_run=tuple((np.flatnonzero(self.run_bl[row]) + 1).tolist()),
-                    layers_skipped=tuple((np.flatnonzero(self.skipped_bl[row]) + 1).tolist()),
-                    exit_layer=int(self.exit_layer_b[row]),
+                    layers_run=run[row],
+                    layers_skipped=skipped[row],
+                    exit_layer=exit_layer[row],
                     logits_c=self.logits_bc[row],
                     skip_logit_l=self.skip_logit_bl[row],
                     entropy_l=self.entropy_bl[row],
                 ),
-                seconds=float(self.seconds_b[row]),
+                seconds=seconds[row],
             )
-            for row in range(len(self.exit_layer_b))
+            for row in range(len(exit_layer))
         ]
+
+
+def _layers(marked_bl: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    """Of each row the layers that are marked, from 1."""
+    return [tuple(layer for layer, marked in enumerate(row, start=1) if marked) for row in marked_bl.tolist()]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding
 from tokenizers import Tokenizer as FastTokenizer
 
 from smartbert_runtime.errors import InputError, ManifestError
 from smartbert_runtime.manifest import Package
 from smartbert_runtime.schema import decode
+
+# Texts that the library is given at once: what it answers with is a hundred times a text's ids.
+CHUNK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,15 @@ class Tokens:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizedText:
+    """One text's ids, without padding. `type_ids_s` is None where the model knows no segments."""
+
+    ids_s: NDArray[np.int64]
+    type_ids_s: NDArray[np.int64] | None
+    truncated: bool
+
+
 class Tokenizer:
     """The package's tokenizer; gives the ids that the checkpoint's own tokenizer gave in training."""
 
@@ -78,28 +89,61 @@ class Tokenizer:
 
         A longer text is cut to the model's length, or refused with InputError when `truncate` is false.
         """
+        return self.pad(self.tokenize(texts, pairs, truncate=truncate))
+
+    def tokenize(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, truncate: bool = True
+    ) -> list[TokenizedText]:
+        """What `encode` puts into a batch, text by text: batches can then be made of texts of one length."""
+        found: list[TokenizedText] = []
+        for start in range(0, len(texts), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            found += self._tokenize(texts[chunk], pairs[chunk] if pairs is not None else None, truncate)
+        return found
+
+    def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None, truncate: bool) -> list[TokenizedText]:
         rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
         try:
             encodings = self._tokenizer.encode_batch_fast(rows)  # without the offsets, which nobody asks for
         except TypeError as err:  # what the library says to half a surrogate pair, which JSON can spell
             raise InputError("a text holds characters that are not Unicode text", hint="repair its encoding") from err
-        truncated = tuple(bool(encoding.overflowing) for encoding in encodings)
-        if not truncate and any(truncated):
-            text = texts[truncated.index(True)]
+        found = [
+            TokenizedText(
+                ids_s=np.array(encoding.ids, dtype=np.int64),
+                type_ids_s=np.array(encoding.type_ids, dtype=np.int64) if self.settings.type_ids else None,
+                truncated=bool(encoding.overflowing),
+            )
+            for encoding in encodings
+        ]
+        if not truncate and any(text.truncated for text in found):
+            text = next(text for text, tokenized in zip(texts, found, strict=True) if tokenized.truncated)
             raise InputError(
                 f"a text is longer than the model's {self.settings.max_length} tokens: {text[:60]!r}...",
                 hint="shorten it, or leave out --no-truncate to have it cut",
             )
-        return self._pad(encodings, truncated)
+        return found
 
-    def _pad(self, encodings: Sequence[Encoding], truncated: tuple[bool, ...]) -> Tokens:
-        shape = len(encodings), max(len(encoding) for encoding in encodings)
+    def pad(self, texts: Sequence[TokenizedText]) -> Tokens:
+        """One batch of them."""
+        shape = len(texts), max(len(text.ids_s) for text in texts)
         ids_bs = np.full(shape, self.settings.pad_id, dtype=np.int64)
         mask_bs, types_bs = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-        for row, encoding in enumerate(encodings):
-            length = len(encoding)
-            ids_bs[row, :length] = encoding.ids
+        for row, text in enumerate(texts):
+            length = len(text.ids_s)
+            ids_bs[row, :length] = text.ids_s
             mask_bs[row, :length] = 1
-            if self.settings.type_ids:
-                types_bs[row, :length] = encoding.type_ids
-        return Tokens(input_ids_bs=ids_bs, attention_mask_bs=mask_bs, token_type_ids_bs=types_bs, truncated=truncated)
+            if text.type_ids_s is not None:
+                types_bs[row, :length] = text.type_ids_s
+        return Tokens(
+            input_ids_bs=ids_bs,
+            attention_mask_bs=mask_bs,
+            token_type_ids_bs=types_bs,
+            truncated=tuple(text.truncated for text in texts),
+        )
+
+
+def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Rows of each batch, rows of like length together, so that little of it is padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -35,6 +35,19 @@ def test_rows_are_counted_and_times_add_up_to_less_than_the_whole(classifier: Sm
     assert sum(run.seconds for run in runs) * 1000.0 <= max(answer.latency_ms for answer in answers)
 
 
+def test_texts_share_batches_by_their_tokens_and_the_time_of_tokenizing(classifier: SmartBert) -> None:
+    # In characters the other way round: a long word the vocabulary has none of is one unknown token.
+    words, letters = "a b c d e f g h", "x" * 90
+    answers = classifier.classify([letters, words, letters, words], policy=POLICY, batch_size=2)
+    runs = [answer.trace.batch_runs for answer in answers]
+    assert runs[0] is runs[2] and runs[1] is runs[3]
+    first, second = runs[0][0], runs[1][0]
+    assert (first.part, first.rows, second.rows) == (TOKENIZER, 2, 2)
+    assert first.seconds == second.seconds > 0.0
+    assert second.started == pytest.approx(first.started + first.seconds), "one after the other, drawn once"
+    assert second.started + second.seconds < runs[0][1].started, "all texts are tokenized before the first batch runs"
+
+
 def test_a_steps_time_is_that_of_its_layer_gate_and_head(classifier: SmartBert) -> None:
     trace = classifier.classify(SENTENCES[:1], policy=Policy(no_skip=True, max_layers=2))[0].trace
     took = {run.part: run.seconds * 1000.0 for run in trace.batch_runs}

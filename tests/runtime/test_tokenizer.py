@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from smartbert_runtime import SmartBert
 from smartbert_runtime.errors import InputError, ManifestError
 from smartbert_runtime.manifest import open_package
-from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings
+from smartbert_runtime.tokenizer import CHUNK, Tokenizer, TokenizerSettings, batches_by_length
 from tests.conftest import SENTENCES, make_tokenizer
 
 ODD_TEXTS = ("Ærøskøbing naïve", "a [SEP] b [MASK]", "tab\tand  two  spaces", "🐇 rabbit 日本", "don't!!! stop--it")
@@ -84,6 +84,22 @@ def test_shorter_rows_are_padded_on_the_right_with_the_padding_id() -> None:
     a, b, c = (make_tokenizer().convert_tokens_to_ids(letter) for letter in "abc")
     assert tokens.input_ids_bs.tolist() == [[2, a, 3, 4, 4], [2, a, b, c, 3]]
     assert tokens.attention_mask_bs.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_batches_hold_rows_of_like_length_and_each_row_once() -> None:
+    assert list(batches_by_length([5, 1, 4, 1, 3], 2)) == [[1, 3], [4, 2], [0]]
+    assert list(batches_by_length([], 2)) == []
+
+
+def test_texts_beyond_one_call_of_the_library_are_all_there() -> None:
+    tokenizer = Tokenizer(FILE, SETTINGS)
+    texts = ["a", "a b"] * (CHUNK // 2) + ["a b c d e f g"]
+    found = tokenizer.tokenize(texts, pairs=None)
+    assert [len(text.ids_s) for text in found] == [3, 4] * (CHUNK // 2) + [8]
+    assert [text.truncated for text in found] == [False] * CHUNK + [True]
+    pairs = tokenizer.tokenize(texts, texts)
+    assert len(pairs) == len(texts) and pairs[-1].type_ids_s is not None
+    assert pairs[-1].type_ids_s.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_segments_stay_zero_for_a_model_that_does_not_number_them() -> None:

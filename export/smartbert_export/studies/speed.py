@@ -33,7 +33,7 @@ from smartbert_runtime.layouts import FUSED, run_layout
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.records import Columns, read_examples
 from smartbert_runtime.threads import session_options
-from smartbert_runtime.tokenizer import Tokens
+from smartbert_runtime.tokenizer import Tokens, batches_by_length
 
 # Asks every gate and every head, and lets none of them have its way.
 NEVER = Policy(skip_threshold=1.0, exit_threshold=0.0)
@@ -108,9 +108,9 @@ class _Plain:
         self._session.run(None, tokens.feeds())
 
     def classify(self, texts: Sequence[str], batch_size: int) -> None:
-        order = sorted(texts, key=len)
-        for start in range(0, len(order), batch_size):
-            self.run(self._tokenizer.encode(order[start : start + batch_size]))
+        tokenized = self._tokenizer.tokenize(texts)
+        for rows in batches_by_length([len(text.ids_s) for text in tokenized], batch_size):
+            self.run(self._tokenizer.pad([tokenized[row] for row in rows]))
 
 
 def _of_length(model: SmartBert, texts: Sequence[str], length: int) -> list[Tokens]:

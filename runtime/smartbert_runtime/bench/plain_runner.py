@@ -13,11 +13,11 @@ import onnxruntime
 import tokenizers
 from numpy.typing import NDArray
 
-from smartbert_runtime.bench.worker import by_length, serve
+from smartbert_runtime.bench.worker import serve
 from smartbert_runtime.fixed_shape import Feeds, run_fixed
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.schema import decode
-from smartbert_runtime.tokenizer import Tokenizer
+from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +55,9 @@ class PlainRunner:
     ) -> tuple[list[str], list[int] | None]:
         """Labels; there is one way only."""
         labels = [""] * len(texts)
-        for rows in by_length(texts, pairs, batch_size):
-            tokens = self._tokenizer.encode([texts[row] for row in rows], pairs and [pairs[row] for row in rows])
+        tokenized = self._tokenizer.tokenize(texts, pairs)
+        for rows in batches_by_length([len(text.ids_s) for text in tokenized], batch_size):
+            tokens = self._tokenizer.pad([tokenized[row] for row in rows])
             for row, best in zip(rows, self._logits(tokens.feeds()).argmax(axis=1), strict=True):
                 labels[row] = self._manifest.labels[best]
         return labels, None

@@ -65,12 +65,6 @@ def serve(open_runner: OpenRunner) -> None:
         replies.flush()
 
 
-def by_length(texts: Sequence[str], pairs: Sequence[str] | None, batch_size: int) -> list[list[int]]:
-    """Rows of each batch, texts of like length together: what `SmartBert.classify` does, for the others to do too."""
-    order = sorted(range(len(texts)), key=lambda row: len(texts[row]) + len(pairs[row] if pairs else ""))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
 def _ask(runner: Runner, asked: Ask) -> Answered:
     calls = [slice(None)] if asked.batch_size > 1 else [slice(row, row + 1) for row in range(len(asked.texts))]
     if asked.wake:
