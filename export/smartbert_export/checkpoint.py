@@ -37,8 +37,11 @@ class Checkpoint:
     training: dict[str, Any]
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Load a folder that smartbert-train or save_pretrained wrote, a plain classifier too; ExportError for others."""
+def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
+    """Load a folder that smartbert-train or save_pretrained wrote, a plain classifier too; ExportError for others.
+
+    gates: false leaves the gates out, so that the model skips no layer.
+    """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ExportError(f"{folder} is not a checkpoint: it has no {name}", hint="give smartbert-train's OUTPUT")
@@ -54,6 +57,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         )
     model = load_plain(folder) if plain else _load_model(folder)
     _check_finite(model)
+    if not gates:
+        model.config.gates, model.gates = False, nn.ModuleList()
     tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
     if tokenizer.pad_token_id is None:
         raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")

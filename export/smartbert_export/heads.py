@@ -50,15 +50,16 @@ class JointAttention(nn.Module):
         batch, sequence, readers = t_bsv.shape[0], t_bsv.shape[1], len(self.take)
         mask_b1s = mask_b11s.squeeze(1)
         asker_b1v = mask_b1s.softmax(dim=-1) @ t_bsv if self.asks_mean else t_bsv[:, 0:1]
-        askers = asker_b1v.reshape(batch, readers * self.width).split(self.width, dim=-1)
+        askers = _apart(asker_b1v.reshape(batch, readers * self.width), [self.width] * readers)
         asked_ba = torch.cat([ask(asker_bw) for ask, asker_bw in zip(self.ask, askers, strict=True)], dim=-1)
         asked_baw = asked_ba.reshape(batch, -1, self.width)
-        t_bnw = t_bsv.reshape(batch, -1, self.width)
+        t_bnw = t_bsv
         if readers > 1:
+            t_bnw = t_bsv.reshape(batch, -1, self.width)
             mask_basr = mask_b11s.reshape(batch, 1, sequence, 1) + self.others_1a1r
             mask_b1s = mask_basr.reshape(batch, asked_baw.shape[1], -1)
         mixed_baw = (asked_baw @ t_bnw.transpose(1, 2) + mask_b1s).softmax(dim=-1) @ t_bnw
-        taken = mixed_baw.reshape(batch, -1).split(self.heads_wide, dim=-1)
+        taken = _apart(mixed_baw.reshape(batch, -1), self.heads_wide)
         return [take(taken_bv) for take, taken_bv in zip(self.take, taken, strict=True)]
 
 
@@ -152,6 +153,11 @@ def _reduced(attention: PoolingAttention, behind: nn.Linear) -> tuple[nn.Module,
     else:
         take = nn.Sequential(PerHead(value_azw.transpose(1, 2)), _linear(behind.weight, behind_o))
     return ask, take
+
+
+def _apart(x_bv: Tensor, widths: list[int]) -> Sequence[Tensor]:
+    """Each head's columns; one head's are all of them, without a node of the graph that says so."""
+    return x_bv.split(widths, dim=-1) if len(widths) > 1 else [x_bv]
 
 
 def _by_head(parameter: Tensor, heads: int) -> Tensor:

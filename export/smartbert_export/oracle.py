@@ -26,7 +26,7 @@ def ask_checkpoint(
 ) -> Golden:
     """PyTorch's answers for the texts of `file` (None: the golden ones), with probes from 1 token to the longest."""
     say("loading the checkpoint")
-    source = open_checkpoint(checkpoint)
+    source = open_checkpoint(checkpoint, gates=package.manifest.model.gates)
     if source.labels != package.manifest.labels or source.model.config.layers != package.manifest.model.layers:
         raise InputError(
             f"{checkpoint} has other labels or another depth than the package",

@@ -50,6 +50,7 @@ GOLDEN_BYTES = 5_000_000
 class ExportOptions:
     """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
+    gates: false leaves a model's gates out; it then skips no layer.
     check_file: texts that decide what may be quantised (500 or more); None makes them of the golden texts.
     licence: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
     """
@@ -57,6 +58,7 @@ class ExportOptions:
     graphs: GraphOptions = field(default_factory=GraphOptions)
     golden_file: Path | None = None
     golden_texts: bool = True
+    gates: bool = True
     check_file: Path | None = None
     licence: str | None = None
     overwrite: bool = False
@@ -64,11 +66,15 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was exported: parity of every variant, what quantising did, and what the model can decide."""
+    """What was exported: parity of every variant, what quantising did, and what the model can decide.
+
+    skipped: share of the layers that the golden texts reach and their gates leave out; None without gates.
+    """
 
     parity: tuple[VerifyReport, ...]
     quantization: Mapping[str, QuantizationReport]
     abilities: str
+    skipped: float | None
 
 
 def export_package(
@@ -87,7 +93,7 @@ def export_package(
     if checkpoint.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
     check_target(output, overwrite=options.overwrite)
-    source = open_checkpoint(checkpoint)
+    source = open_checkpoint(checkpoint, gates=options.gates)
     max_length = _max_length(source, options.graphs)
     texts, pairs = _golden_texts(checkpoint, options.golden_file)
     with staged_folder(output, overwrite=options.overwrite) as staging:
@@ -112,7 +118,12 @@ def export_package(
         policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants=variants).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
         parity = _check(replace(golden, probes=wide), policy, staging, say)
-        report = ExportReport(parity=parity, quantization=graphs.quantization, abilities=abilities(manifest.model))
+        report = ExportReport(
+            parity=parity,
+            quantization=graphs.quantization,
+            abilities=abilities(manifest.model),
+            skipped=_skipped(golden) if manifest.model.gates else None,
+        )
         summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training, options.licence)
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
@@ -188,6 +199,7 @@ def _manifest(
                 "target": options.graphs.target,
                 "ort_format": options.graphs.ort_format,
                 "golden_texts": options.golden_texts,
+                "gates": options.gates,
                 "licence": options.licence,
             },
             packages=packages,
@@ -257,6 +269,11 @@ def _write_golden(
     if expected.bytes + (text_entry.bytes if text_entry else 0) > GOLDEN_BYTES:
         raise ExportError(f"{len(clear)} golden texts take more than 5 MB", hint="give fewer with --golden-file")
     return GoldenFiles(expected=expected, policy=policy, texts=text_entry), golden
+
+
+def _skipped(golden: Golden) -> float:
+    skipped = sum(len(trace.layers_skipped) for trace in golden.traces)
+    return skipped / (skipped + sum(len(trace.layers_run) for trace in golden.traces))
 
 
 def _check(golden: Golden, policy: Policy, staging: Path, say: Callable[[str], None]) -> tuple[VerifyReport, ...]:

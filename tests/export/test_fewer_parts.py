@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,13 @@ from smartbert.plain import MeanPooledConfig, MeanPooledForSequenceClassificatio
 from smartbert.reference import trace_rows
 from smartbert_export.checkpoint import open_checkpoint
 from smartbert_export.cli.export import export
+from smartbert_export.graphs import GraphOptions
+from smartbert_export.oracle import ask_checkpoint
 from smartbert_export.package import ExportOptions, export_package
 from smartbert_runtime import Policy, SmartBert
 from smartbert_runtime.errors import ConfigError, ExportError
 from smartbert_runtime.manifest import Manifest, open_package
+from smartbert_runtime.verify import require_parity, verify
 from tests import roberta
 from tests.conftest import LABELS, SENTENCES, make_encoder_config, make_tokenizer
 from tests.export.conftest import EVERY_VARIANT
@@ -183,6 +187,28 @@ def test_a_model_without_gates_has_no_gate_among_its_parts(gateless: tuple[Path,
     assert parts(manifest, "separate-fp32")[1:3] == ["layer_01", "exit_01"]
     assert "skips no layer" in (gateless[1] / "SUMMARY.md").read_text(encoding="utf-8")
     assert SmartBert.load(gateless[1]).classify(SENTENCES[:1], policy=Policy(max_layers=1))[0].exit_layer == 1
+
+
+def test_gates_can_be_left_out_of_a_package(
+    checkpoint_dir: Path, model: SmartBertForSequenceClassification, tmp_path: Path
+) -> None:
+    package = tmp_path / "out"
+    options = ExportOptions(graphs=GraphOptions(layouts=("fused",)), gates=False)
+    assert export_package(checkpoint_dir, package, options).skipped is None
+    opened = open_package(package)
+    assert opened.manifest.provenance.options["gates"] is False
+    assert parts(opened.manifest, "fused-fp32") == ["embeddings", *(f"stage_{layer:02d}" for layer in (1, 2, 3, 4))]
+    loaded = SmartBert.load(package)
+    policy = loaded.policy()
+    assert policy.no_skip
+    tokens = loaded.tokenizer.encode(SENTENCES)
+    # The model's own gates, which skip much, are not obeyed.
+    expected = trace_rows(model, tokens, policy)
+    assert any(trace.layers_skipped for trace in trace_rows(model, tokens, replace(policy, no_skip=False)))
+    answers = loaded.classify(SENTENCES)
+    assert [answer.trace.decisions() for answer in answers] == [trace.decisions() for trace in expected]
+    golden = ask_checkpoint(checkpoint_dir, opened, None, policy)
+    assert require_parity(verify(loaded.sessions, golden, policy, oracle="PyTorch")).parts
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
         "target": "x86",
         "ort_format": False,
         "golden_texts": True,
+        "gates": True,
         "licence": None,
     }
     assert set(provenance["packages"]) == {"smartbert", "torch", "transformers", "onnx"}

@@ -185,3 +185,9 @@ def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
         "         layer_01 stays fp32: alone under 99%, alone it keeps 90.00% of the labels",
         "         layer_03 stays fp32: together under 98%, alone it keeps 99.40% of the labels",
     ]
+
+
+def test_gates_that_skip_less_than_they_cost_are_pointed_out() -> None:
+    (line,) = export_lines((), {}, 0.013)
+    assert line.startswith("gates    skip 1.3% of the layers") and "--no-gates" in line
+    assert export_lines((), {}, 0.3) == export_lines((), {}, None) == []

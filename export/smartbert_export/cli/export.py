@@ -23,6 +23,13 @@ def export(
         bool,
         typer.Option("--golden-texts/--no-golden-texts", help="Ship those texts, or their token ids only."),
     ] = True,
+    gates: Annotated[
+        bool,
+        typer.Option(
+            "--gates/--no-gates",
+            help="Export the skipping gates, or leave them out: smaller and faster where they skip next to nothing.",
+        ),
+    ] = True,
     layout: Annotated[
         list[str],
         typer.Option(
@@ -93,6 +100,7 @@ def export(
         graphs=graphs,
         golden_file=golden_file,
         golden_texts=golden_texts,
+        gates=gates,
         check_file=check_file,
         licence=licence,
         overwrite=overwrite,
@@ -102,7 +110,7 @@ def export(
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
     print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
     print(f"model    {report.abilities}")
-    print("\n".join(export_lines(report.parity, report.quantization)))
+    print("\n".join(export_lines(report.parity, report.quantization, report.skipped)))
     print(f'next     smartbert-infer {output} --text "..."')
 
 

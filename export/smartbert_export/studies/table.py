@@ -89,7 +89,9 @@ def make_table(
                 tokens = Tokenizer.from_package(sessions.package).encode(examples.texts, examples.pairs)
                 policy = sessions.package.manifest.golden.policy
                 if not expected:
-                    expected = trace_rows(open_checkpoint(checkpoint).model, tokens, policy)
+                    expected = trace_rows(
+                        open_checkpoint(checkpoint, gates=sessions.package.manifest.model.gates).model, tokens, policy
+                    )
                 refused = sum(len(found.refused) for found in report.quantization.values())
                 taken = _taken(fixed, name, number, target)
                 rows.append(_row(sessions, tokens, policy, expected, seconds, refused, taken))
