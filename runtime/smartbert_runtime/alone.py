@@ -6,6 +6,7 @@ Shape letters: b batch (1 here), s sequence, h hidden, c classes, l layers.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from smartbert_runtime.engine import Outcome, Parts
 from smartbert_runtime.policy import Policy
-from smartbert_runtime.rules import normalised_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
@@ -28,12 +28,13 @@ def run_alone(
     if policy.deadline_ms is not None:
         overdue = (started if since is None else since) + policy.deadline_ms / 1000.0
     most = layers if policy.max_layers is None else policy.max_layers
-    history = policy.history(1)
+    skips, exits = policy.skips_one(), policy.exits_one()
     run: list[int] = []
     skipped: list[int] = []
-    skip_logit_l, entropy_l = np.full(layers, np.nan), np.full(layers, np.nan)
-    kind = "stage" if fused else "layer"
+    skip_logit_l, entropy_l = [math.nan] * layers, [math.nan] * layers
+    gates, bodies, heads = _names("gate", layers), _names("stage" if fused else "layer", layers), _names("exit", layers)
     hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
+    feeds = {"hidden": hidden_bsh, "mask": mask_b11s}
     told: float | None = None  # what the stage before said of the next gate
 
     for layer in range(1, layers + 1):
@@ -41,18 +42,17 @@ def run_alone(
         runs = True
         if not policy.no_skip:
             if told is None:
-                told = float(parts.run(f"gate_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})[0][0])
+                told = float(parts.run(gates[layer - 1], feeds)[0][0])
             skip_logit_l[layer - 1] = told
-            runs = not policy.skips_one(told)
+            runs = not skips(told)
             told = None
         if runs:
             run.append(layer)
-            said = parts.run(f"{kind}_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})
-            hidden_bsh = said[0]
+            feeds["hidden"], *said = parts.run(bodies[layer - 1], feeds)
+            if said:
+                logits_bc = said[0]
             if len(said) > 1:
-                logits_bc = said[1]
-            if len(said) > 2:
-                told = float(said[2][0])
+                told = float(said[1][0])
         else:
             skipped.append(layer)
 
@@ -60,11 +60,10 @@ def run_alone(
         if not ends and (policy.no_exit or not runs):
             continue
         if logits_bc is None:
-            (logits_bc,) = parts.run(f"exit_{layer:02d}", {"hidden": hidden_bsh, "mask": mask_b11s})
+            (logits_bc,) = parts.run(heads[layer - 1], feeds)
         if not (policy.no_exit or layer == layers):
-            entropy_b = normalised_entropy(logits_bc)
-            entropy_l[layer - 1] = entropy_b[0]
-            ends = bool(policy.exits(logits_bc, layer, history, entropy_b=entropy_b)[0]) or ends
+            entropy_l[layer - 1], sure = exits(logits_bc, layer)
+            ends = sure or ends
         if ends:
             break
     assert logits_bc is not None  # the last layer's head is always asked
@@ -73,9 +72,14 @@ def run_alone(
             layers_run=tuple(run),
             layers_skipped=tuple(skipped),
             exit_layer=layer,
-            logits_c=logits_bc[0],
-            skip_logit_l=skip_logit_l,
-            entropy_l=entropy_l,
+            logits_c=logits_bc[0].copy(),  # a lane's is overwritten by the next text
+            skip_logit_l=np.array(skip_logit_l),
+            entropy_l=np.array(entropy_l),
         ),
         seconds=time.perf_counter() - started,
     )
+
+
+@functools.cache
+def _names(role: str, layers: int) -> tuple[str, ...]:
+    return tuple(f"{role}_{layer:02d}" for layer in range(1, layers + 1))

@@ -232,9 +232,9 @@ class SmartBert:
     ) -> tuple[list[Outcome], tuple[PartRun, ...]]:
         """Each text's outcome, and what was run for the batch. tokenizing: the batch's share of it."""
         tokens = self.tokenizer.pad(texts)
-        timed = Timed(self.sessions)
+        timed = Timed()
         since = time.perf_counter() - tokenizing.seconds
-        outcomes = run_layout(self.sessions, tokens, policy, since=since, parts=timed)
+        outcomes = run_layout(self.sessions, tokens, policy, since=since, timed=timed)
         return outcomes, (tokenizing, *timed.runs)
 
 

@@ -10,20 +10,21 @@ from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.sessions import Sessions
 from smartbert_runtime.single import check_policy, run_rows
+from smartbert_runtime.timing import Timed
 from smartbert_runtime.tokenizer import Tokens
 
 SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
 
 
 def run_layout(
-    sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None, parts: Parts | None = None
+    sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None, timed: Timed | None = None
 ) -> list[Outcome]:
     """Classify one batch with the variant that `sessions` holds; outcome i belongs to row i.
 
     since: when the batch's deadline began to run, by `time.perf_counter`; default: now.
-    parts: what runs the parts of `sessions`, such as a stopwatch around it; default: itself.
+    timed: notes what was run.
     """
-    parts = sessions if parts is None else parts
+    parts: Parts = sessions if timed is None else timed.around(sessions)
     if sessions.variant.layout == SINGLE:
         return run_rows(parts, tokens, policy)
     manifest = sessions.package.manifest
@@ -33,7 +34,13 @@ def run_layout(
         policy = replace(policy, no_skip=policy.no_skip or no_skip, no_exit=policy.no_exit or no_exit)
     layers, fused = manifest.model.layers, sessions.variant.layout == FUSED
     if len(tokens.truncated) == 1:
-        return [run_alone(parts, tokens, policy, layers=layers, fused=fused, since=since)]
+        lane = sessions.take_lane(tokens.input_ids_bs.shape[1])
+        if lane is not None:
+            parts = lane if timed is None else timed.around(lane)
+        outcome = run_alone(parts, tokens, policy, layers=layers, fused=fused, since=since)
+        if lane is not None:
+            sessions.give_lane(lane)
+        return [outcome]
     return run_batch(
         parts,
         tokens,

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
-from smartbert_runtime.rules import RULES, History, Said, normalised_entropy
+from smartbert_runtime.rules import RULES, History, Said, entropy_of_one, normalised_entropy
 from smartbert_runtime.schema import decode
 
 POLICY_SCHEMA_VERSION = "1.0"
@@ -88,9 +88,10 @@ class Policy:
         """Rows that leave the layer out."""
         return should_skip(skip_logit_b, self.skip_threshold)
 
-    def skips_one(self, skip_logit: float) -> bool:
+    def skips_one(self) -> Callable[[float], bool]:
         """`skips` for one row's number."""
-        return skip_logit >= logit(self.skip_threshold)
+        least = logit(self.skip_threshold)
+        return lambda skip_logit: skip_logit >= least
 
     def history(self, batch: int) -> History | None:
         """Where the rule keeps what heads said; None for a rule that does not look back."""
@@ -110,7 +111,7 @@ class Policy:
         history: what `history` gave at the start; asked: which of its rows these are, None for all.
         entropy_b: the rows' normalised entropy, where it is known.
         """
-        threshold = self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
+        threshold = self.threshold(layer)
         entropy_b = normalised_entropy(logits_bc) if entropy_b is None else entropy_b
         agreed_b = sure_b = None
         if history is not None:
@@ -127,6 +128,25 @@ class Policy:
                 sure_b=sure_b,
             )
         )
+
+    def exits_one(self) -> Callable[[NDArray[np.float32], int], tuple[float, bool]]:
+        """`exits` for one row whose heads are asked one after another: of (1,c) and the layer entropy and decision."""
+        history = self.history(1)
+
+        def ask(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
+            entropy_b = normalised_entropy(logits_bc)
+            return float(entropy_b[0]), bool(self.exits(logits_bc, layer, history, entropy_b=entropy_b)[0])
+
+        def ask_entropy(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
+            # The rule that nearly every text is decided by, without its arrays.
+            entropy = entropy_of_one(logits_bc[0].tolist())
+            return entropy, entropy < self.threshold(layer)
+
+        return ask_entropy if self.rule == "entropy" else ask
+
+    def threshold(self, layer: int) -> float:
+        """The exit threshold after `layer`, from 1."""
+        return self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
 
     def without_shortcuts(self) -> Policy:
         """The same policy with every layer run and only the last head asked."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
 from smartbert_runtime.fixed_shape import run_fixed
+from smartbert_runtime.lane import Lane
 from smartbert_runtime.manifest import Component, FileEntry, Package, Variant
 from smartbert_runtime.threads import POOL, session_options, threads_to_use
 
@@ -48,12 +49,16 @@ class Sessions:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
         self._components = {component.name: component for component in package.manifest.components}
+        self._names = {name: [spec.name for spec in component.outputs] for name, component in self._components.items()}
         self._lock = threading.Lock()
+        self._lanes: list[Lane] = []  # those that no thread is using
+        self._on_cpu = set(self.role_providers.values()) == {(CPU,)} and package.manifest.model.fixed_shape is None
         _LIVE.add(self)
 
     def close(self) -> None:
         """Let go of every graph; a part that is asked later is loaded again. Not while another thread classifies."""
         with self._lock:
+            self._lanes.clear()
             self._sessions.clear()
             self._borrowed.clear()
 
@@ -62,9 +67,10 @@ class Sessions:
 
         A session's threads are not in the child: asking it can wait for them, and so does ending it, even at exit.
         """
-        for kept in (*self._sessions.values(), *(value for values in self._borrowed.values() for value in values)):
+        borrowed = (value for values in self._borrowed.values() for value in values)
+        for kept in (*self._sessions.values(), *borrowed, *self._lanes):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._sessions, self._borrowed, self._lock = {}, {}, threading.Lock()
+        self._sessions, self._borrowed, self._lanes, self._lock = {}, {}, [], threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
@@ -84,12 +90,28 @@ class Sessions:
         self, part: str, session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[np.generic]]
     ) -> list[NDArray[np.float32]]:
         try:
-            outputs: list[NDArray[np.float32]] = session.run(None, feeds)
+            outputs: list[NDArray[np.float32]] = session.run(self._names[part], feeds)
         except Exception as err:  # onnxruntime's own errors share no public base class
             raise ProviderError(
                 f"{part} failed on {', '.join(self._for(self._components[part]))}: {err}", hint=f"try --provider {CPU}"
             ) from err
         return outputs
+
+    def take_lane(self, length: int) -> Lane | None:
+        """The parts for one text of `length` tokens, faster, until it is given back.
+
+        None on other providers than the CPU, with a fixed shape, and for a text longer than the model.
+        """
+        if not self._on_cpu or length > self.package.manifest.model.max_length:
+            return None
+        try:
+            return self._lanes.pop()
+        except IndexError:
+            return Lane(self.package, weakref.proxy(self))
+
+    def give_lane(self, lane: Lane) -> None:
+        """For the next text; a lane that failed is better forgotten."""
+        self._lanes.append(lane)
 
     def _for(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)
