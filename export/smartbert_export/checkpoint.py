@@ -26,7 +26,10 @@ SUMMARISED = {"base_model", "texts", "dev", "dev_full_depth", "settings"}
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What export needs of a checkpoint; `training` is its report as JSON, empty when there is none."""
+    """What export needs of a checkpoint; `training` is its report as JSON, empty when there is none.
+
+    gates_left_out: it has gates, and the model that was opened has not.
+    """
 
     model: SmartBertForSequenceClassification
     labels: tuple[str, ...]
@@ -35,6 +38,7 @@ class Checkpoint:
     type_ids: bool
     sha256: str
     training: dict[str, Any]
+    gates_left_out: bool
 
 
 def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
@@ -57,7 +61,8 @@ def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
         )
     model = load_plain(folder) if plain else _load_model(folder)
     _check_finite(model)
-    if not gates:
+    gates_left_out = bool(model.config.gates) and not gates
+    if gates_left_out:
         model.config.gates, model.gates = False, nn.ModuleList()
     tokenizer = load_tokenizer(str(folder), vocab_size=int(model.config.backbone_config["vocab_size"]))
     if tokenizer.pad_token_id is None:
@@ -71,6 +76,7 @@ def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
         type_ids="token_type_ids" in tokenizer.model_input_names,
         sha256=sha256_of(folder / WEIGHTS_FILE, folder / CONFIG_FILE),
         training=_read_report(folder / REPORT_FILE),
+        gates_left_out=gates_left_out,
     )
 
 

@@ -69,12 +69,14 @@ class ExportReport:
     """What was exported: parity of every variant, what quantising did, and what the model can decide.
 
     skipped: share of the layers that the golden texts reach and their gates leave out; None without gates.
+    hidden_size: the encoder's.
     """
 
     parity: tuple[VerifyReport, ...]
     quantization: Mapping[str, QuantizationReport]
     abilities: str
     skipped: float | None
+    hidden_size: int
 
 
 def export_package(
@@ -94,6 +96,8 @@ def export_package(
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
     check_target(output, overwrite=options.overwrite)
     source = open_checkpoint(checkpoint, gates=options.gates)
+    if not (options.gates or source.gates_left_out):
+        say("note: this checkpoint has no gates to leave out")
     max_length = _max_length(source, options.graphs)
     texts, pairs = _golden_texts(checkpoint, options.golden_file)
     with staged_folder(output, overwrite=options.overwrite) as staging:
@@ -123,8 +127,17 @@ def export_package(
             quantization=graphs.quantization,
             abilities=abilities(manifest.model),
             skipped=_skipped(golden) if manifest.model.gates else None,
+            hidden_size=manifest.model.hidden_size,
         )
-        summary = summary_text(manifest, policy, report.parity, graphs.quantization, source.training, options.licence)
+        summary = summary_text(
+            manifest,
+            policy,
+            report.parity,
+            graphs.quantization,
+            source.training,
+            options.licence,
+            gates_left_out=source.gates_left_out,
+        )
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
     return report
 

@@ -10,9 +10,10 @@ from smartbert_runtime.manifest import Manifest, ModelFacts
 from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
 
-# A gate's share of a layer's time: 4 to 7 % (hidden 384, 16 to 128 tokens, CPU, by smartbert_export.studies.speed on a
-# package with and without). Gates that skip less only cost.
-GATE_COST = 0.05
+# A gate's share of a layer's time is 3 to 11 % with hidden size 384 and 1 to 4 % with 768 (16 to 128 tokens, 1 and 2
+# threads, by smartbert_export.studies.speed on a package with and without): between, and the more the smaller.
+GATE_COST, AT_HIDDEN_SIZE = 0.06, 384
+LEFT_OUT = "- left out: the skipping gates; exit threshold and quality below are those of the model with them"
 NO_LICENCE = "not given (`--licence`); those of the encoder and of the training texts bind it"
 
 
@@ -23,6 +24,8 @@ def summary_text(
     quantization: Mapping[str, QuantizationReport],
     training: Mapping[str, Any],
     licence: str | None = None,
+    *,
+    gates_left_out: bool = False,
 ) -> str:
     """Markdown, without times or paths, so that two exports are byte-equal. licence: what the user says it is."""
     return "\n".join(
@@ -37,6 +40,7 @@ def summary_text(
             f"- labels: {', '.join(manifest.labels)}",
             f"- longest input: {manifest.model.max_length} tokens; longer texts are cut",
             *_default_policy(policy),
+            *([LEFT_OUT] if gates_left_out else []),
             f"- licence: {licence or NO_LICENCE}",
             f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}",
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
@@ -70,12 +74,16 @@ def _default_policy(policy: Policy) -> list[str]:
 
 
 def export_lines(
-    reports: Sequence[VerifyReport], quantization: Mapping[str, QuantizationReport], skipped: float | None = None
+    reports: Sequence[VerifyReport],
+    quantization: Mapping[str, QuantizationReport],
+    skipped: float | None = None,
+    hidden_size: int = AT_HIDDEN_SIZE,
 ) -> list[str]:
     """What smartbert-export prints: parity of every variant, which parts were not quantised, gates that only cost.
 
-    skipped: share of the layers that gates left out.
+    skipped: share of the layers that gates left out, in a model of this hidden size.
     """
+    cost = GATE_COST * AT_HIDDEN_SIZE / hidden_size
     lines = []
     for report in reports:
         agreed = min((check.decisions.label_agreement for check in report.texts), default=1.0)
@@ -90,10 +98,10 @@ def export_lines(
             "fp32"
         )
         lines += [f"         {refusal.part} stays fp32: {_why(refusal)}" for refusal in found.refused]
-    if skipped is not None and skipped < GATE_COST:
+    if skipped is not None and skipped < cost:
         lines.append(
-            f"gates    skip {skipped:.1%} of the layers that golden texts reach, and asking costs about "
-            f"{GATE_COST:.0%}: --no-gates makes a faster package"
+            f"gates    skip {skipped:.1%} of the layers that golden texts reach, and asking costs about {cost:.0%} of "
+            "a layer on a CPU: --no-gates may make a faster package"
         )
     return lines
 

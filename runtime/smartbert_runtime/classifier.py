@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 
-from smartbert_runtime.engine import Outcome
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.layouts import check_runnable, run_layout
 from smartbert_runtime.manifest import Package, open_package
@@ -19,7 +18,7 @@ from smartbert_runtime.policy import Policy, PolicyFile
 from smartbert_runtime.rules import softmax
 from smartbert_runtime.sessions import CPU, Sessions
 from smartbert_runtime.timing import Timed
-from smartbert_runtime.tokenizer import TokenizedText, Tokenizer, batches_by_length
+from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
 from smartbert_runtime.trace import TOKENIZER, PartRun, Trace
 
 DEFAULT_PRESET = "default"
@@ -175,7 +174,12 @@ class SmartBert:
             share = len(rows) * a_text
             tokenizing = PartRun(part=TOKENIZER, started=started, seconds=share, rows=len(rows))
             started += share
-            outcomes, runs = self._run_batch([tokenized[row] for row in rows], policy, tokenizing)
+            begun = time.perf_counter()
+            tokens = self.tokenizer.pad([tokenized[row] for row in rows])
+            padded = time.perf_counter() - begun
+            timed = Timed()
+            outcomes = run_layout(self.sessions, tokens, policy, since=begun - share, timed=timed)
+            runs = (tokenizing, *timed.runs)
             probabilities_bc = softmax(np.stack([outcome.trace.logits_c for outcome in outcomes]))
             for row, outcome, probabilities_c in zip(rows, outcomes, probabilities_bc.tolist(), strict=True):
                 best = probabilities_c.index(max(probabilities_c))
@@ -186,7 +190,7 @@ class SmartBert:
                     score=probabilities_c[best],
                     probabilities=dict(zip(self.labels, probabilities_c, strict=True)),
                     trace=replace(outcome.trace, batch_runs=runs),
-                    latency_ms=(share + outcome.seconds) * 1000.0,
+                    latency_ms=(share + padded + outcome.seconds) * 1000.0,
                     truncated=tokenized[row].truncated,
                 )
         return [predictions[row] for row in range(len(texts))]
@@ -226,16 +230,6 @@ class SmartBert:
             check_texts(singles, pairs, first=seen + 1)
             yield from self.classify(singles, text_pairs=pairs, policy=policy, batch_size=batch_size, truncate=truncate)
             seen += len(window)
-
-    def _run_batch(
-        self, texts: Sequence[TokenizedText], policy: Policy, tokenizing: PartRun
-    ) -> tuple[list[Outcome], tuple[PartRun, ...]]:
-        """Each text's outcome, and what was run for the batch. tokenizing: the batch's share of it."""
-        tokens = self.tokenizer.pad(texts)
-        timed = Timed()
-        since = time.perf_counter() - tokenizing.seconds
-        outcomes = run_layout(self.sessions, tokens, policy, since=since, timed=timed)
-        return outcomes, (tokenizing, *timed.runs)
 
 
 def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None, *, first: int = 1) -> None:

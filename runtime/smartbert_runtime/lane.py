@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from smartbert_runtime.errors import ProviderError
 from smartbert_runtime.manifest import Package
 
-# Lengths that stay bound, 2 kB a part and length; the one that was bound first makes room.
-LENGTHS = 64
+# Lengths that stay bound, 2 kB a part and length; the one that was used least lately makes room.
+LENGTHS = 128
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Lane:
         return call.outputs
 
     def _of_length(self, length: int) -> _Bound:
-        bound = self._lengths.get(length)
+        bound = self._lengths.pop(length, None)
         if bound is None:
             if len(self._lengths) == LENGTHS:
                 del self._lengths[next(iter(self._lengths))]
@@ -97,7 +97,7 @@ class Lane:
                 room[: length * self._hidden_size].reshape(1, length, self._hidden_size) for room in self._hidden_room
             )
             ids = {name: room[:length].reshape(1, length) for name, room in self._room.items() if name != "mask"}
-            bound = self._lengths[length] = _Bound(
+            bound = _Bound(
                 arrays=ids
                 | {
                     "mask": self._room["mask"][:length].reshape(1, 1, 1, length),
@@ -106,7 +106,7 @@ class Lane:
                 },
                 hidden=(first, second),
             )
-        self._bound = bound
+        self._bound = self._lengths[length] = bound
         return bound
 
     def _bind(self, bound: _Bound, part: str, second: bool) -> _Call:

@@ -18,7 +18,7 @@ from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError,
 from smartbert_runtime.fixed_shape import run_fixed
 from smartbert_runtime.lane import Lane
 from smartbert_runtime.manifest import Component, FileEntry, Package, Variant
-from smartbert_runtime.threads import POOL, session_options, threads_to_use
+from smartbert_runtime.threads import POOL, available_threads, session_options, threads_to_use
 
 CPU = "CPUExecutionProvider"
 ROLES = ("embeddings", "gate", "layer", "exit", "stage", "model")
@@ -110,8 +110,9 @@ class Sessions:
             return Lane(self.package, weakref.proxy(self))
 
     def give_lane(self, lane: Lane) -> None:
-        """For the next text; a lane that failed is better forgotten."""
-        self._lanes.append(lane)
+        """For the next text; a lane that failed is better forgotten, as are those beyond what runs at once."""
+        if len(self._lanes) < available_threads() and self._sessions:  # none after `close`
+            self._lanes.append(lane)
 
     def _for(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)

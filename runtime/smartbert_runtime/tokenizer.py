@@ -95,14 +95,13 @@ class Tokenizer:
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, truncate: bool = True
     ) -> list[TokenizedText]:
         """What `encode` puts into a batch, text by text: batches can then be made of texts of one length."""
+        rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         found: list[TokenizedText] = []
-        for start in range(0, len(texts), CHUNK):
-            chunk = slice(start, start + CHUNK)
-            found += self._tokenize(texts[chunk], pairs[chunk] if pairs is not None else None, truncate)
+        for start in range(0, len(rows), CHUNK):
+            found += self._tokenize(rows[start : start + CHUNK], truncate)
         return found
 
-    def _tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None, truncate: bool) -> list[TokenizedText]:
-        rows = texts if pairs is None else list(zip(texts, pairs, strict=True))
+    def _tokenize(self, rows: Sequence[str] | Sequence[tuple[str, str]], truncate: bool) -> list[TokenizedText]:
         try:
             encodings = self._tokenizer.encode_batch_fast(rows)  # without the offsets, which nobody asks for
         except TypeError as err:  # what the library says to half a surrogate pair, which JSON can spell
@@ -116,7 +115,8 @@ class Tokenizer:
             for encoding in encodings
         ]
         if not truncate and any(text.truncated for text in found):
-            text = next(text for text, tokenized in zip(texts, found, strict=True) if tokenized.truncated)
+            row = next(row for row, tokenized in zip(rows, found, strict=True) if tokenized.truncated)
+            text = row if isinstance(row, str) else row[0]
             raise InputError(
                 f"a text is longer than the model's {self.settings.max_length} tokens: {text[:60]!r}...",
                 hint="shorten it, or leave out --no-truncate to have it cut",

@@ -197,6 +197,7 @@ def test_gates_can_be_left_out_of_a_package(
     assert export_package(checkpoint_dir, package, options).skipped is None
     opened = open_package(package)
     assert opened.manifest.provenance.options["gates"] is False
+    assert "- left out: the skipping gates" in (package / "SUMMARY.md").read_text(encoding="utf-8")
     assert parts(opened.manifest, "fused-fp32") == ["embeddings", *(f"stage_{layer:02d}" for layer in (1, 2, 3, 4))]
     loaded = SmartBert.load(package)
     policy = loaded.policy()

@@ -95,17 +95,27 @@ def test_speed_counts_time_and_computation_for_the_same_texts(
     assert "1 threads" in output and "onnxruntime" in output
 
 
-def test_scale_says_time_and_memory_for_every_count(variants_dir: Path, texts_file: Path) -> None:
-    output = in_a_process("scale", variants_dir, "--file", texts_file, "--counts", "50,200", "--imports", "1")
+def test_scale_says_time_and_memory_for_every_count(variants_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "scale.jsonl"
+    options = ("--file", texts_file, "--counts", "50,200", "--imports", "1", "--save", saved)
+    output = in_a_process("scale", variants_dir, *options)
     found = rows(output)
     assert list(found) == ["50", "200"]
+    line = json.loads(saved.read_text(encoding="utf-8"))
+    assert [row["texts"] for row in line["scale"]] == [50, 200] and line["conditions"] in output
+    assert line["import_ms"]["smartbert_runtime"] > 0.0
     assert all(float(milliseconds) > 0.0 for milliseconds, _ in found.values())
     assert "smartbert_runtime" in output and "onnxruntime" in output
 
 
-def test_memory_tries_every_setting_in_a_process_of_its_own(variants_dir: Path, texts_file: Path) -> None:
-    output = in_a_process("memory", variants_dir, "--file", texts_file, "--repeats", "1", "--texts", "5")
+def test_memory_tries_every_setting_in_a_process_of_its_own(
+    variants_dir: Path, texts_file: Path, tmp_path: Path
+) -> None:
+    saved = tmp_path / "memory.jsonl"
+    options = ("--file", texts_file, "--repeats", "1", "--texts", "5", "--save", saved)
+    output = in_a_process("memory", variants_dir, *options)
     found = rows(output)
+    assert list(json.loads(saved.read_text(encoding="utf-8"))["memory"]) == list(found)
     assert next(iter(found)) == "as shipped" and len(found) == 5
     for loaded, after, most, _ in found.values():
         assert 20.0 < float(loaded) <= float(most) >= float(after)

@@ -188,6 +188,8 @@ def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
 
 
 def test_gates_that_skip_less_than_they_cost_are_pointed_out() -> None:
-    (line,) = export_lines((), {}, 0.013)
-    assert line.startswith("gates    skip 1.3% of the layers") and "--no-gates" in line
-    assert export_lines((), {}, 0.3) == export_lines((), {}, None) == []
+    (line,) = export_lines((), {}, 0.043, 384)
+    assert (
+        line.startswith("gates    skip 4.3% of the layers") and "about 6% of a layer" in line and "--no-gates" in line
+    )
+    assert export_lines((), {}, 0.043, 768) == export_lines((), {}, 0.3) == export_lines((), {}, None) == []

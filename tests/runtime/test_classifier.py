@@ -19,6 +19,7 @@ from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_runtime import Policy, Prediction, SmartBert
 from smartbert_runtime.errors import ConfigError, InputError, IntegrityError, ManifestError
+from smartbert_runtime.trace import Trace
 from tests.conftest import LABELS, SENTENCES
 from tests.runtime.packages import flip_byte
 
@@ -245,15 +246,20 @@ def test_a_stream_takes_pairs_and_refuses_a_mixture(package_dir: Path) -> None:
     assert list(model.stream([])) == []
 
 
-def test_many_threads_get_the_answers_of_one(package_dir: Path) -> None:
-    model = SmartBert.load(package_dir, threads=1)
-    expected = [answer.trace for answer in SmartBert.load(package_dir, threads=1).classify(SENTENCES)]
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_many_threads_get_the_answers_of_one(package_dir: Path, batch_size: int) -> None:
+    model, other = SmartBert.load(package_dir, threads=1), SmartBert.load(package_dir, threads=1)
+
+    def ask(asked: SmartBert) -> list[Trace]:
+        return [answer.trace for answer in asked.classify(SENTENCES, batch_size=batch_size)]
+
+    expected = ask(other)
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(lambda _: [answer.trace for answer in model.classify(SENTENCES)], range(32)))
+        found = list(pool.map(lambda _: ask(model), range(32)))
     for traces in found:
-        for trace, other in zip(traces, expected, strict=True):
-            assert trace.decisions() == other.decisions()
-            assert np.array_equal(trace.logits_c, other.logits_c)
+        for trace, wanted in zip(traces, expected, strict=True):
+            assert trace.decisions() == wanted.decisions()
+            assert np.array_equal(trace.logits_c, wanted.logits_c)
 
 
 def _ask_in_child(model: SmartBert, answers: Any) -> None:
@@ -261,14 +267,15 @@ def _ask_in_child(model: SmartBert, answers: Any) -> None:
     options = model.sessions.open("gate_01").get_session_options()
     with pytest.raises(RuntimeError, match="use_env_allocators"):
         options.get_session_config_entry("session.use_env_allocators")
-    answers.put([answer.label for answer in model.classify(SENTENCES)])
+    answers.put([answer.label for answer in model.classify(SENTENCES, batch_size=1)])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_forked_child_answers_with_graphs_of_its_own(package_dir: Path) -> None:
     model = SmartBert.load(package_dir, threads=2)
-    expected = [answer.label for answer in model.classify(SENTENCES)]
+    expected = [answer.label for answer in model.classify(SENTENCES, batch_size=1)]
+    assert model.sessions._lanes, "what the children must neither use nor end"
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     children = [context.Process(target=_ask_in_child, args=(model, answers)) for _ in range(2)]

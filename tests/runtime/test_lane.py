@@ -66,10 +66,15 @@ def test_lengths_beyond_those_that_stay_bound_are_bound_again(
             assert np.allclose(model.classify([text])[0].trace.logits_c, logits_c, atol=1e-5)
     (lane,) = model.sessions._lanes
     assert len(lane._lengths) == 2
+    # The one that was used least lately makes room.
+    ones = [np.ones((1, length), dtype=np.int64) for length in (3, 4, 3, 5)]
+    for ids in ones:
+        lane.run("embeddings", {"input_ids": ids, "attention_mask": ids, "token_type_ids": ids * 0})
+    assert list(lane._lengths) == [3, 5]
 
 
 def test_one_lane_serves_one_text_after_another_and_goes_with_its_model(layouts_dir: Path) -> None:
-    model = SmartBert.load(layouts_dir, layout="fused")
+    model = SmartBert.load(layouts_dir, layout="fused", preload=True)
     lane = model.sessions.take_lane(5)
     assert lane is not None
     model.sessions.give_lane(lane)
@@ -78,6 +83,8 @@ def test_one_lane_serves_one_text_after_another_and_goes_with_its_model(layouts_
     sessions = weakref.ref(model.sessions)
     model.close()
     assert model.sessions._lanes == []
+    model.sessions.give_lane(lane)
+    assert model.sessions._lanes == [], "one that comes back after the end keeps no graph in memory"
     gc.disable()
     try:
         del model, lane

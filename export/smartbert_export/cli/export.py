@@ -110,7 +110,7 @@ def export(
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
     print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
     print(f"model    {report.abilities}")
-    print("\n".join(export_lines(report.parity, report.quantization, report.skipped)))
+    print("\n".join(export_lines(report.parity, report.quantization, report.skipped, report.hidden_size)))
     print(f'next     smartbert-infer {output} --text "..."')
 
 

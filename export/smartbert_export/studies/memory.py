@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from typing import Annotated
 import onnxruntime
 import typer
 
+from smartbert_export.studies.conditions import conditions, save_line
 from smartbert_runtime import SmartBert, sessions, share_thread_pool
 from smartbert_runtime.bench.memory import weigh
 from smartbert_runtime.cli.command import run_command
@@ -39,6 +38,7 @@ def measure(
     precision: Annotated[str | None, typer.Option(help="Precision; default: the package's first.")] = None,
     texts: Annotated[int, typer.Option(help="Take the first so many, one by one, at full depth.")] = 200,
     repeats: Annotated[int, typer.Option(help="Fresh processes for each setting, in turns.")] = 3,
+    save: Annotated[Path | None, typer.Option(help="Add the figures to this file, one JSON object a line.")] = None,
     lever: Annotated[str | None, typer.Option(help="Only this one, as JSON.", hidden=True)] = None,
 ) -> None:
     """Print resident memory and milliseconds a text for each setting, in processes of their own."""
@@ -53,15 +53,17 @@ def measure(
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             rows.append(json.loads(done.stdout))
     print("| setting | MB loaded | MB after the texts | MB at most | ms a text |\n|---|---|---|---|---|")
+    medians: dict[str, dict[str, float]] = {}
     for name, rows in found.items():
         loaded, steady, peak, milliseconds = (statistics.median(column) for column in zip(*rows, strict=True))
+        medians[name] = {"mb_loaded": loaded, "mb_after": steady, "mb_peak": peak, "ms_a_text": milliseconds}
         print(f"| {name} | {loaded:.0f} | {steady:.0f} | {peak:.0f} | {milliseconds:.2f} |")
-    print(
-        f"\n{package.name}, {layout or 'first layout'}, {precision or 'first precision'}, {texts} texts one by one at "
-        f"full depth, medians of {repeats} processes; {available_threads()} threads of {os.cpu_count()} "
-        f"{platform.machine()} cores, load average {os.getloadavg()[0]:.1f}; onnxruntime {onnxruntime.__version__}, "
-        f"Python {platform.python_version()}"
+    said = (
+        f"{package.name}, {layout or 'first layout'}, {precision or 'first precision'}, {texts} texts one by one at "
+        f"full depth, medians of {repeats} processes; {conditions(available_threads())}"
     )
+    print(f"\n{said}")
+    save_line(save, {"conditions": said, "memory": medians})
 
 
 def _one(

@@ -6,8 +6,6 @@ neighbours change, size, and time in turns.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from smartbert_export.convert import own_logging, quiet_logger
 from smartbert_export.golden import cut_stream
 from smartbert_export.package import ExportOptions, export_package
 from smartbert_export.quantize import BLOCK, INT8, quantized
+from smartbert_export.studies.conditions import conditions
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.manifest import open_package
 from smartbert_runtime.records import Columns, read_examples
@@ -138,12 +137,10 @@ def _print(
             for shape in shapes
         )
         print(f"| {name} | {chain.mb:.1f} | {' | '.join(labels)} | {np.abs(alone - together).max():.1e} | {medians} |")
-    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(
         f"\n{checkpoint.name}: {len(exact)} texts; all layers, embeddings and last exit head in fp32; batch x tokens, "
         f"medians of {repeats} runs in turns, in brackets fp32's time over it; our int8 for {target}; "
-        f"{available_threads()} threads of {os.cpu_count()} {platform.machine()} cores{load}; onnxruntime "
-        f"{onnxruntime.__version__}, Python {platform.python_version()}"
+        f"{conditions(available_threads())}"
     )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -12,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import onnxruntime
 import typer
 
+from smartbert_export.studies.conditions import conditions, save_line
 from smartbert_runtime import SmartBert, share_thread_pool
 from smartbert_runtime.bench.memory import weigh
 from smartbert_runtime.cli.command import run_command
@@ -35,6 +33,7 @@ def measure(
     batch_size: Annotated[int, typer.Option(help="Texts computed together.")] = 32,
     threads: Annotated[int | None, typer.Option(help="Cores; default: all this process may use.")] = None,
     imports: Annotated[int, typer.Option(help="Fresh interpreters for the time of importing; 0 for none.")] = 15,
+    save: Annotated[Path | None, typer.Option(help="Add the figures to this file, one JSON object a line.")] = None,
 ) -> None:
     """Print milliseconds a text and resident memory for each count, and what importing the runtime adds."""
     share_thread_pool(threads)
@@ -43,20 +42,21 @@ def measure(
     for _ in model.stream(itertools.islice(itertools.cycle(texts), 2000), batch_size=batch_size):
         pass
     before = _resident_mb()
+    scale = []
     print("| texts | ms a text | MB above the start |\n|---|---|---|")
     for count in map(int, counts.split(",")):
         started = time.perf_counter()
         answered = sum(1 for _ in model.stream(itertools.islice(itertools.cycle(texts), count), batch_size=batch_size))
         milliseconds = (time.perf_counter() - started) * 1000.0 / answered
-        print(f"| {answered} | {milliseconds:.3f} | {_resident_mb() - before:+.1f} |", flush=True)
+        scale.append({"texts": answered, "ms_a_text": milliseconds, "mb_above_the_start": _resident_mb() - before})
+        print(f"| {answered} | {milliseconds:.3f} | {scale[-1]['mb_above_the_start']:+.1f} |", flush=True)
+    took: dict[str, float] = {}
     if imports:
         took = {name: _milliseconds(code, imports) for name, code in IMPORTS.items()}
         print("\n" + ", ".join(f"{name}: {best:.0f} ms" for name, best in took.items()) + " to import (median)")
-    print(
-        f"\n{package.name}, {model.sessions.variant.name}, batch {batch_size}, {model.sessions.threads} threads of "
-        f"{os.cpu_count()} {platform.machine()} cores, load average {os.getloadavg()[0]:.1f}; onnxruntime "
-        f"{onnxruntime.__version__}, Python {platform.python_version()}"
-    )
+    said = f"{package.name}, {model.sessions.variant.name}, batch {batch_size}, {conditions(model.sessions.threads)}"
+    print(f"\n{said}")
+    save_line(save, {"conditions": said, "scale": scale, "import_ms": took})
 
 
 def _resident_mb() -> float:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +23,7 @@ from smartbert.configuration import SmartBertConfig
 from smartbert.evaluation.macs import MacCounter
 from smartbert_export.checkpoint import CONFIG_FILE
 from smartbert_export.monolith import monolith
+from smartbert_export.studies.conditions import conditions, save_line
 from smartbert_runtime import Prediction, SmartBert, share_thread_pool
 from smartbert_runtime.bench.figures import Spread, spread
 from smartbert_runtime.cli.command import run_command
@@ -91,9 +90,7 @@ def measure(
                 f"| {_shown(found_row.clock)} | {found_row.macs:.2f}x | {found_row.kept:.2f} |"
             )
     print(f"\n{_conditions(model)}")
-    if save is not None:
-        with save.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(found, default=asdict) + "\n")
+    save_line(save, found)
 
 
 class _Plain:
@@ -213,11 +210,7 @@ def _shown(ratio: Spread) -> str:
 
 def _conditions(model: SmartBert) -> str:
     facts = model.package.manifest.model
-    return (
-        f"{facts.layers} layers, hidden {facts.hidden_size}, fp32, {model.sessions.threads} threads of "
-        f"{os.cpu_count()} {platform.machine()} cores, load average {os.getloadavg()[0]:.1f}; onnxruntime "
-        f"{onnxruntime.__version__}, Python {platform.python_version()}"
-    )
+    return f"{facts.layers} layers, hidden {facts.hidden_size}, fp32, {conditions(model.sessions.threads)}"
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ agreement, whether a text gets the same answer alone and in a batch, and time a 
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,7 +16,6 @@ from typing import Annotated
 
 import numpy as np
 import onnx
-import onnxruntime
 import typer
 
 from smartbert.quiet import quiet_libraries
@@ -29,6 +26,7 @@ from smartbert_export.mobile import COREML_PROGRAM, coverage
 from smartbert_export.package import ExportOptions, export_package
 from smartbert_export.parts import LAYOUTS
 from smartbert_export.quantize import FP32, PRECISIONS, quantized
+from smartbert_export.studies.conditions import conditions
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.layouts import SINGLE, run_layout
 from smartbert_runtime.policy import Policy
@@ -89,9 +87,7 @@ def make_table(
                 tokens = Tokenizer.from_package(sessions.package).encode(examples.texts, examples.pairs)
                 policy = sessions.package.manifest.golden.policy
                 if not expected:
-                    expected = trace_rows(
-                        open_checkpoint(checkpoint, gates=sessions.package.manifest.model.gates).model, tokens, policy
-                    )
+                    expected = trace_rows(open_checkpoint(checkpoint).model, tokens, policy)
                 refused = sum(len(found.refused) for found in report.quantization.values())
                 taken = _taken(fixed, name, number, target)
                 rows.append(_row(sessions, tokens, policy, expected, seconds, refused, taken))
@@ -202,13 +198,11 @@ def _print(
             f"| {row.largest:.1e} | {row.labels:.2%} | {row.exits:.2%} | {batch} | {quick:.2f}, {full:.2f} "
             f"| {row.layer_taken} |"
         )
-    load = f", load average {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     lengths = tokens.attention_mask_bs.sum(axis=1)
     print(
         f"\n{checkpoint.name}: {len(lengths)} texts of {lengths.mean():.1f} tokens on average; against PyTorch; "
         f"batches of {BATCH_SIZE} as they come; times without tokenizing, medians of {repeats} passes in turns, "
-        f"{rows[0].sessions.threads} threads of {os.cpu_count()} {platform.machine()} cores{load}; int8 for {target}; "
-        f"onnxruntime {onnxruntime.__version__}, Python {platform.python_version()}"
+        f"int8 for {target}; {conditions(rows[0].sessions.threads)}"
     )
 
 
