@@ -11,7 +11,7 @@ from smartbert_runtime.policy import Policy
 from smartbert_runtime.verify import VerifyReport
 
 # A gate's share of a layer's time is 3 to 11 % with hidden size 384 and 1 to 4 % with 768 (16 to 128 tokens, 1 and 2
-# threads, by smartbert_export.studies.speed on a package with and without): between, and the more the smaller.
+# threads, by smartbert_export.studies.speed on a package with and without): the less the larger.
 GATE_COST, AT_HIDDEN_SIZE = 0.06, 384
 LEFT_OUT = "- left out: the skipping gates; exit threshold and quality below are those of the model with them"
 NO_LICENCE = "not given (`--licence`); those of the encoder and of the training texts bind it"
@@ -83,7 +83,7 @@ def export_lines(
 
     skipped: share of the layers that gates left out, in a model of this hidden size.
     """
-    cost = GATE_COST * AT_HIDDEN_SIZE / hidden_size
+    cost = GATE_COST * min(1.0, AT_HIDDEN_SIZE / hidden_size)
     lines = []
     for report in reports:
         agreed = min((check.decisions.label_agreement for check in report.texts), default=1.0)

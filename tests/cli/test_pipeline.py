@@ -14,6 +14,9 @@ import smartbert_export.cli.bench
 import smartbert_export.cli.export
 import smartbert_export.cli.verify
 import smartbert_runtime.cli.infer
+from smartbert_export.summary import export_lines
+from smartbert_runtime.golden import read_golden
+from smartbert_runtime.manifest import open_package
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 
@@ -95,7 +98,10 @@ def test_from_labelled_texts_to_measured_answers(
     worst = r"parity   separate-fp32: worst part \w+ \d\.\de-0\d from PyTorch, 100\.00% of the golden labels equal"
     assert lines[1] == "model    Text by text it decides which layers to run and where to answer."
     assert re.fullmatch(worst, lines[2]), lines[2]
-    assert lines[3:] == ['next     smartbert-infer out --text "..."']
+    recorded = read_golden(open_package("out")).traces
+    skipped = sum(len(trace.layers_skipped) for trace in recorded)
+    share = skipped / (skipped + sum(len(trace.layers_run) for trace in recorded))
+    assert lines[3:] == [*export_lines((), {}, share), 'next     smartbert-infer out --text "..."']
     summary = Path("out/SUMMARY.md").read_text(encoding="utf-8")
     assert f"accuracy {report['dev']['accuracy']:.4f} with {report['dev']['mean_layers_run']:.2f} layers" in summary
     assert "texts cut to 24 tokens" in summary and "longest input: 24 tokens" in summary
