@@ -20,7 +20,7 @@ from smartbert_export.graphs import GraphOptions, Graphs, write_graphs
 from smartbert_export.heap import give_back
 from smartbert_export.parts import signature
 from smartbert_export.quantize import FP32
-from smartbert_export.summary import abilities, summary_text
+from smartbert_export.summary import summary_text
 from smartbert_export.weights import write_file
 from smartbert_runtime.errors import ConfigError, ExportError, InputError
 from smartbert_runtime.golden import Golden, pack
@@ -69,14 +69,12 @@ class ExportReport:
     """What was exported: parity of every variant, what quantising did, and what the model can decide.
 
     skipped: share of the layers that the golden texts reach and their gates leave out; None without gates.
-    hidden_size: the encoder's.
     """
 
     parity: tuple[VerifyReport, ...]
     quantization: Mapping[str, QuantizationReport]
-    abilities: str
+    model: ModelFacts
     skipped: float | None
-    hidden_size: int
 
 
 def export_package(
@@ -125,9 +123,8 @@ def export_package(
         report = ExportReport(
             parity=parity,
             quantization=graphs.quantization,
-            abilities=abilities(manifest.model),
+            model=manifest.model,
             skipped=_skipped(golden) if manifest.model.gates else None,
-            hidden_size=manifest.model.hidden_size,
         )
         summary = summary_text(
             manifest,

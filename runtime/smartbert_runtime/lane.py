@@ -1,8 +1,8 @@
 """One text at a time through buffers that stay where they are. Shape letters: s sequence, h hidden, c classes.
 
-onnxruntime's `run` checks names, makes arrays into values and values into arrays: 20 to 25 us a call in the middle of a
-chain of layers, which leave nothing of Python in the processor's caches. Inputs and outputs that are bound once for a
-length, each part writing where the next one reads, cost 5.
+onnxruntime's `run` checks names, makes arrays into values and values into arrays at every call. Here inputs and outputs
+are bound once for a length, each part writing where the next one reads: up to 5 % of a pass of 16 tokens
+(smartbert_export.studies.speed measures both; docs/performance.md has the figures).
 """
 
 from __future__ import annotations
@@ -58,12 +58,10 @@ class Lane:
         facts = package.manifest.model
         self._hidden_size = facts.hidden_size
         self._classes = len(package.manifest.labels)
-        self._room: dict[str, NDArray[Any]] = {
-            "input_ids": np.zeros(facts.max_length, np.int64),
-            "attention_mask": np.zeros(facts.max_length, np.int64),
-            "token_type_ids": np.zeros(facts.max_length, np.int64),
-            "mask": np.zeros(facts.max_length, np.float32),
+        self._ids_room = {
+            name: np.zeros(facts.max_length, np.int64) for name in ("input_ids", "attention_mask", "token_type_ids")
         }
+        self._mask_room = np.zeros(facts.max_length, np.float32)
         self._hidden_room = [np.zeros(facts.max_length * facts.hidden_size, np.float32) for _ in range(2)]
         self._lengths: dict[int, _Bound] = {}
         self._bound: _Bound | None = None
@@ -96,11 +94,10 @@ class Lane:
             first, second = (
                 room[: length * self._hidden_size].reshape(1, length, self._hidden_size) for room in self._hidden_room
             )
-            ids = {name: room[:length].reshape(1, length) for name, room in self._room.items() if name != "mask"}
             bound = _Bound(
-                arrays=ids
-                | {
-                    "mask": self._room["mask"][:length].reshape(1, 1, 1, length),
+                arrays={
+                    **{name: room[:length].reshape(1, length) for name, room in self._ids_room.items()},
+                    "mask": self._mask_room[:length].reshape(1, 1, 1, length),
                     "logits": np.zeros((1, self._classes), np.float32),
                     "skip_logit": np.zeros(1, np.float32),
                 },

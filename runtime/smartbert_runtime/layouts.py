@@ -24,25 +24,24 @@ def run_layout(
     since: when the batch's deadline began to run, by `time.perf_counter`; default: now.
     timed: notes what was run.
     """
-    parts: Parts = sessions if timed is None else timed.around(sessions)
     if sessions.variant.layout == SINGLE:
-        return run_rows(parts, tokens, policy)
+        return run_rows(_watched(sessions, timed), tokens, policy)
     manifest = sessions.package.manifest
-    if not (manifest.model.gates and manifest.model.early_exits):
-        # Gates and heads that are not there cannot be asked.
-        no_skip, no_exit = not manifest.model.gates, not manifest.model.early_exits
-        policy = replace(policy, no_skip=policy.no_skip or no_skip, no_exit=policy.no_exit or no_exit)
+    # Gates and heads that are not there cannot be asked; the package's own policies know, and cost no copy a text.
+    no_skip = policy.no_skip or not manifest.model.gates
+    no_exit = policy.no_exit or not manifest.model.early_exits
+    if (no_skip, no_exit) != (policy.no_skip, policy.no_exit):
+        policy = replace(policy, no_skip=no_skip, no_exit=no_exit)
     layers, fused = manifest.model.layers, sessions.variant.layout == FUSED
     if len(tokens.truncated) == 1:
         lane = sessions.take_lane(tokens.input_ids_bs.shape[1])
-        if lane is not None:
-            parts = lane if timed is None else timed.around(lane)
+        parts = _watched(sessions if lane is None else lane, timed)
         outcome = run_alone(parts, tokens, policy, layers=layers, fused=fused, since=since)
         if lane is not None:
             sessions.give_lane(lane)
         return [outcome]
     return run_batch(
-        parts,
+        _watched(sessions, timed),
         tokens,
         policy,
         layers=layers,
@@ -50,6 +49,10 @@ def run_layout(
         fused=fused,
         since=since,
     )
+
+
+def _watched(parts: Parts, timed: Timed | None) -> Parts:
+    return parts if timed is None else timed.around(parts)
 
 
 def check_runnable(sessions: Sessions, policy: Policy) -> None:

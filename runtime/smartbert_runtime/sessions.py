@@ -52,6 +52,7 @@ class Sessions:
         self._names = {name: [spec.name for spec in component.outputs] for name, component in self._components.items()}
         self._lock = threading.Lock()
         self._lanes: list[Lane] = []  # those that no thread is using
+        self._most_lanes = available_threads()
         self._on_cpu = set(self.role_providers.values()) == {(CPU,)} and package.manifest.model.fixed_shape is None
         _LIVE.add(self)
 
@@ -111,7 +112,7 @@ class Sessions:
 
     def give_lane(self, lane: Lane) -> None:
         """For the next text; a lane that failed is better forgotten, as are those beyond what runs at once."""
-        if len(self._lanes) < available_threads() and self._sessions:  # none after `close`
+        if len(self._lanes) < self._most_lanes and self._sessions:  # none after `close`
             self._lanes.append(lane)
 
     def _for(self, component: Component) -> tuple[str, ...]:

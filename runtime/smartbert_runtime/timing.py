@@ -37,6 +37,5 @@ class Timed:
         assert self._parts is not None
         started = time.perf_counter()
         outputs = self._parts.run(part, feeds)
-        # Between two layers nothing of Python is in the caches: no more than this.
         self._noted.append((part, started, time.perf_counter() - started, len(next(iter(feeds.values())))))
         return outputs

@@ -85,7 +85,7 @@ def export(
         from smartbert.quiet import quiet_libraries
         from smartbert_export.graphs import GraphOptions
         from smartbert_export.package import ExportOptions, export_package
-        from smartbert_export.summary import export_lines
+        from smartbert_export.summary import abilities, export_lines
     quiet_libraries()
     started = time.perf_counter()
     graphs = GraphOptions(
@@ -109,8 +109,8 @@ def export(
         report = export_package(checkpoint, output, options, say=steps.say)
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
     print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
-    print(f"model    {report.abilities}")
-    print("\n".join(export_lines(report.parity, report.quantization, report.skipped, report.hidden_size)))
+    print(f"model    {abilities(report.model)}")
+    print("\n".join(export_lines(report.parity, report.quantization, report.skipped, report.model.hidden_size)))
     print(f'next     smartbert-infer {output} --text "..."')
 
 
