@@ -12,20 +12,20 @@ WORKERS := --numprocesses auto --dist loadfile
 .PHONY: demo test test-transformers5 test-openvino clean
 
 # torch comes first and alone: pip must not look for another build of it on another package's behalf.
-$(VENV)/.ready: pyproject.toml .ci/constraints.txt smartbert/demo/requirements.txt
+$(VENV)/.ready: pyproject.toml .ci/constraints.txt examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt --editable '.[all,dev,incumbent]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r smartbert/demo/requirements.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r examples/demo/requirements.txt
 	touch $@
 
-$(VENV5)/.ready: pyproject.toml .ci/constraints-transformers5.txt smartbert/demo/requirements.txt
+$(VENV5)/.ready: pyproject.toml .ci/constraints-transformers5.txt examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV5)
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt torch
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --constraint .ci/constraints-transformers5.txt \
 		--editable '.[all]' build pytest pytest-xdist
 	$(VENV5)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-		-r smartbert/demo/requirements.txt
+		-r examples/demo/requirements.txt
 	touch $@
 
 test: $(VENV)/.ready
@@ -50,7 +50,7 @@ test-openvino: $(VENV)/.ready $(VENV_OPENVINO)/.ready
 
 demo: $(VENV)/.ready
 	@echo "== text messages and a pretrained encoder"
-	$(BIN)/python -m smartbert.demo $(DEMO)/data
+	$(BIN)/python -m examples.demo $(DEMO)/data
 	@echo "== train: two stages, about six minutes on two cores"
 	$(BIN)/smartbert-train --model $(DEMO)/data/encoder --train-file $(DEMO)/data/train.tsv \
 		--dev-file $(DEMO)/data/dev.tsv --output $(DEMO)/ckpt --overwrite \
@@ -64,7 +64,7 @@ demo: $(VENV)/.ready
 	$(BIN)/smartbert-bench $(DEMO)/out --file $(DEMO)/data/dev.tsv --against plain --batch-sizes 32 --starts 1 \
 		--save $(DEMO)/bench.json
 	@echo "== classify: # a layer that was run, - one that was skipped, . one that was not needed any more"
-	$(BIN)/smartbert-infer $(DEMO)/out --preload --batch-size 1 --file smartbert/demo/messages.txt
+	$(BIN)/smartbert-infer $(DEMO)/out --preload --batch-size 1 --file examples/demo/messages.txt
 	@echo "try your own: $(BIN)/smartbert-infer $(DEMO)/out --trace --text \"...\""
 
 clean:

@@ -18,10 +18,12 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from smartbert_export.assemble import Builder
+from smartbert_export.graphs.compose import Builder
 from smartbert_runtime import SmartBert, share_thread_pool
-from smartbert_runtime.manifest import TensorSpec, open_package
-from smartbert_runtime.sessions import CPU, Sessions
+from smartbert_runtime.package.manifest import TensorSpec
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.sessions.providers import CPU
+from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokens
 
 # How many times one graph at most: 1.25 with one pool of threads, as the commands have it, and 1.5 with one for each

@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import Component, Package, open_package
-from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.verify import verify
+from smartbert_runtime.package.manifest import Component
+from smartbert_runtime.package.open import Package, open_package
+from smartbert_runtime.parity.golden import read_golden
+from smartbert_runtime.parity.verify import verify
+from smartbert_runtime.sessions.sessions import Sessions
 
 
 def damaged(package: Package, folder: Path, component: Component, matrix: int) -> Package:

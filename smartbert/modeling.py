@@ -17,8 +17,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from smartbert.backbones import check_length, load_backbone_weights, read_backbone_config
 from smartbert.configuration import SmartBertConfig
+from smartbert_runtime.decisions.policy import logit
 from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.policy import logit
 
 # Large enough that softmax gives exactly 0 in float32, small enough for float16.
 MASKED = -10000.0

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.rules import normalised_entropy
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import normalised_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 

@@ -7,24 +7,27 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from smartbert.checkpoint import GOLDEN_TEXTS_FILE
+from smartbert.atomic_folder import atomic_folder, check_target
+from smartbert.checkpoint_folder import GOLDEN_TEXTS_FILE
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.staging import check_target, staged_folder
-from smartbert_export.accuracy import TEXTS, QuantizationReport
-from smartbert_export.checkpoint import Checkpoint, open_checkpoint
-from smartbert_export.golden import clear_calls, recombined, record, record_probe, small_probes, wide_probes
-from smartbert_export.graphs import GraphOptions, Graphs, write_graphs
-from smartbert_export.heap import give_back
-from smartbert_export.parts import signature
-from smartbert_export.quantize import FP32
+from smartbert_export.freed_memory import give_back
+from smartbert_export.graphs.layout_files import Graphs, write_graphs
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package_files import write_file
+from smartbert_export.parity.probes import recombined, small_probes, wide_probes
+from smartbert_export.parity.record import clear_calls, record, record_probe
+from smartbert_export.parts.signatures import signature
+from smartbert_export.quantize.agreement import TEXTS, QuantizationReport
+from smartbert_export.quantize.weights import FP32
+from smartbert_export.source_checkpoint import Checkpoint, open_checkpoint
 from smartbert_export.summary import summary_text
-from smartbert_export.weights import write_file
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError, ExportError, InputError
-from smartbert_runtime.golden import Golden, pack
-from smartbert_runtime.manifest import (
+from smartbert_runtime.package.decode import encode
+from smartbert_runtime.package.manifest import (
     DIGEST_FILE,
     MANIFEST_FILE,
     POLICY_FILE,
@@ -34,34 +37,17 @@ from smartbert_runtime.manifest import (
     ModelFacts,
     Provenance,
     TokenizerFiles,
-    open_package,
 )
-from smartbert_runtime.policy import POLICY_SCHEMA_VERSION, Policy, PolicyFile
-from smartbert_runtime.records import Columns, read_examples
-from smartbert_runtime.schema import encode
-from smartbert_runtime.sessions import Sessions
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.package.policy_file import POLICY_SCHEMA_VERSION, PolicyFile
+from smartbert_runtime.parity.golden import Golden, pack
+from smartbert_runtime.parity.verify import VerifyReport, require_parity, verify
+from smartbert_runtime.sessions.sessions import Sessions
+from smartbert_runtime.text_files.columns import Columns
+from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, TokenizerSettings, Tokens
-from smartbert_runtime.verify import VerifyReport, require_parity, verify
 
 GOLDEN_BYTES = 5_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
-
-    gates: false leaves a model's gates out; it then skips no layer.
-    check_file: texts that decide what may be quantised (500 or more); None makes them of the golden texts.
-    licence: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
-    """
-
-    graphs: GraphOptions = field(default_factory=GraphOptions)
-    golden_file: Path | None = None
-    golden_texts: bool = True
-    gates: bool = True
-    check_file: Path | None = None
-    licence: str | None = None
-    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +84,7 @@ def export_package(
         say("note: this checkpoint has no gates to leave out")
     max_length = _max_length(source, options.graphs)
     texts, pairs = _golden_texts(checkpoint, options.golden_file)
-    with staged_folder(output, overwrite=options.overwrite) as staging:
+    with atomic_folder(output, overwrite=options.overwrite) as staging:
         config = source.model.config
         policy = Policy(
             skip_threshold=config.skip_threshold,

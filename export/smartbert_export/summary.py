@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smartbert_export.accuracy import ALONE, TOGETHER, QuantizationReport, Refusal
-from smartbert_runtime.manifest import Manifest, ModelFacts
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.verify import VerifyReport
+from smartbert_export.quantize.agreement import ALONE, TOGETHER, QuantizationReport, Refusal
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.package.manifest import Manifest, ModelFacts
+from smartbert_runtime.parity.verify import VerifyReport
 
 # A gate's share of a layer's time is 3 to 11 % with hidden size 384 and 1 to 4 % with 768 (16 to 128 tokens, 1 and 2
-# threads, by smartbert_export.studies.speed on a package with and without): the less the larger.
+# threads, by studies.performance.speed on a package with and without): the less the larger.
 GATE_COST, AT_HIDDEN_SIZE = 0.06, 384
 LEFT_OUT = "- left out: the skipping gates; exit threshold and quality below are those of the model with them"
 NO_LICENCE = "not given (`--licence`); those of the encoder and of the training texts bind it"

@@ -1,6 +1,7 @@
 """Run SmartBERT packages over onnxruntime: `SmartBert.load("out/").classify(["..."])`. Needs no torch."""
 
 from smartbert_runtime.classifier import Prediction, SmartBert
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import (
     BenchError,
     CalibrationError,
@@ -15,8 +16,7 @@ from smartbert_runtime.errors import (
     SmartBertError,
     TrainingError,
 )
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.threads import share_thread_pool
+from smartbert_runtime.sessions.threads import share_thread_pool
 from smartbert_runtime.trace import Trace
 
 __all__ = [

@@ -11,13 +11,15 @@ from typing import cast
 
 import numpy as np
 
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import softmax
+from smartbert_runtime.engine.run import check_runnable, run_layout
+from smartbert_runtime.engine.stopwatch import Stopwatch
 from smartbert_runtime.errors import ConfigError, InputError
-from smartbert_runtime.layouts import check_runnable, run_layout
-from smartbert_runtime.manifest import Package, open_package
-from smartbert_runtime.policy import Policy, PolicyFile
-from smartbert_runtime.rules import softmax
-from smartbert_runtime.sessions import CPU, Sessions
-from smartbert_runtime.timing import Timed
+from smartbert_runtime.package.open import Package, open_package
+from smartbert_runtime.package.policy_file import PolicyFile
+from smartbert_runtime.sessions.providers import CPU
+from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
 from smartbert_runtime.trace import TOKENIZER, PartRun, Trace
 
@@ -177,7 +179,7 @@ class SmartBert:
             begun = time.perf_counter()
             tokens = self.tokenizer.pad([tokenized[row] for row in rows])
             padded = time.perf_counter() - begun
-            timed = Timed()
+            timed = Stopwatch()
             outcomes = run_layout(self.sessions, tokens, policy, since=begun - share, timed=timed)
             runs = (tokenizing, *timed.runs)
             probabilities_bc = softmax(np.stack([outcome.trace.logits_c for outcome in outcomes]))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as FastTokenizer
 
 from smartbert_runtime.errors import InputError, ManifestError
-from smartbert_runtime.manifest import Package
-from smartbert_runtime.schema import decode
+from smartbert_runtime.package.decode import decode
+from smartbert_runtime.package.open import Package
 
 # Texts that the library is given at once: what it answers with is a hundred times a text's ids.
 CHUNK = 1024

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.policy import logit, sigmoid
+from smartbert_runtime.decisions.policy import logit, sigmoid
 
 TOKENIZER = "tokenizer"
 

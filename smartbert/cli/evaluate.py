@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import ReportFormat, require_extra, run_command
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import InputError
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.records import LABEL_COLUMN, Columns, read_examples
+from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
+from smartbert_runtime.text_files.examples import read_examples
 
 
 def evaluate_checkpoint(
@@ -42,14 +43,14 @@ def evaluate_checkpoint(
     with require_extra("smartbert-evaluate", "train"):
         from tqdm import tqdm
 
-        from smartbert.checkpoint import load_classifier
-        from smartbert.classifier import has_gates, input_limit, label_names, policy_of
-        from smartbert.data import number_labels
+        from smartbert.checkpoint_folder import load_classifier
+        from smartbert.data.task_data import number_labels
         from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, evaluate
+        from smartbert.evaluation.evaluation_text import evaluation_text
         from smartbert.evaluation.recording import tokenize
-        from smartbert.evaluation.text import evaluation_text
-        from smartbert.plain import PlainClassifier
-        from smartbert.quiet import quiet_libraries
+        from smartbert.library_logging import quiet_libraries
+        from smartbert.plain_classifier import PlainClassifier
+        from smartbert.trained_model import has_gates, input_limit, label_names, policy_of
     if plot is not None:
         with require_extra("smartbert-evaluate --plot", "bench"):
             from smartbert.evaluation.plots import plot_evaluation

@@ -14,7 +14,7 @@ import typer
 from smartbert.training.arms import ARMS
 from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.cli.command import require_extra, run_command
-from smartbert_runtime.records import LABEL_COLUMN, Columns
+from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
 
 if TYPE_CHECKING:
     from smartbert.training.train import TrainingReport
@@ -60,8 +60,8 @@ def train(
     given = {name: value for name, value in hyper_parameters.items() if value is not None}
     settings = TrainingSettings.from_recipe(recipe, **given)
     with require_extra("smartbert-train", "train"):
-        from smartbert.data import DataSource, load_task
-        from smartbert.quiet import quiet_libraries
+        from smartbert.data.task_data import DataSource, load_task
+        from smartbert.library_logging import quiet_libraries
         from smartbert.training.train import train as run_training
     quiet_libraries()
     source = DataSource(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
 from smartbert.evaluation.metrics import Quality, quality
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.rules import normalised_entropy
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import normalised_entropy
 
 # Normalised entropies from "never" to "always" among which exit thresholds are chosen: hundredths, and ever finer steps
 # towards both ends. A trained head is mostly sure; on a hard task with two classes it is unsure to the third digit.

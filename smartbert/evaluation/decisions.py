@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.rules import normalised_entropy
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import normalised_entropy
 
 
 @dataclass(frozen=True, kw_only=True)

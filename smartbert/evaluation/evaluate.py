@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from smartbert.classifier import Classifier, backbone_config, has_gates
 from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
 from smartbert.evaluation.decisions import decide
 from smartbert.evaluation.macs import plain_macs
 from smartbert.evaluation.recording import Passes, mac_cost, record_passes
-from smartbert.plain import PlainClassifier
-from smartbert_runtime.policy import Policy
+from smartbert.plain_classifier import PlainClassifier
+from smartbert.trained_model import Classifier, backbone_config, has_gates
+from smartbert_runtime.decisions.policy import Policy
 
 # Skip thresholds at which the curve with exits off is measured; each takes a pass, because skips change what follows.
 SKIP_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)

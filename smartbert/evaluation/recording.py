@@ -14,12 +14,12 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 
-from smartbert.classifier import Classifier, backbone_config, has_gates, label_names
-from smartbert.data import Split
+from smartbert.data.task_data import Split
 from smartbert.evaluation.decisions import Decisions, Recording
 from smartbert.evaluation.macs import MacCounter, plain_macs
-from smartbert.plain import PlainClassifier
-from smartbert_runtime.policy import Policy
+from smartbert.plain_classifier import PlainClassifier
+from smartbert.trained_model import Classifier, backbone_config, has_gates, label_names
+from smartbert_runtime.decisions.policy import Policy
 
 
 @torch.inference_mode()

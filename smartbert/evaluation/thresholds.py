@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smartbert.evaluation.curves import EXIT_THRESHOLDS
 from smartbert.evaluation.decisions import Recording, decide
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)

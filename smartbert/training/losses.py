@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from smartbert.training.ranks import mean_over_processes, share_of_mean
+from smartbert.training.processes import mean_over_processes, share_of_mean
 
 
 def hard_weight(soft_b: Tensor, threshold: float = 0.5) -> Tensor:

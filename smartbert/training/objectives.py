@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from smartbert.modeling import ContrastHead, ExitHead, SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert.training.losses import (
     classification_loss,
     cross_layer_contrast,
@@ -23,7 +23,7 @@ from smartbert.training.losses import (
     target_penalty,
 )
 from smartbert.training.settings import TrainingSettings
-from smartbert_runtime.policy import logit
+from smartbert_runtime.decisions.policy import logit
 
 
 class Objective(nn.Module):

@@ -25,19 +25,19 @@ from transformers import (
     set_seed,
 )
 
-from smartbert.classifier import Classifier, label_names
 from smartbert.evaluation.curves import summarise
 from smartbert.evaluation.decisions import Recording
 from smartbert.evaluation.recording import token_counts
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert.progress import Progress, Say
+from smartbert.trained_model import Classifier, label_names
+from smartbert.training.length_grouping import LengthGrouped
 from smartbert.training.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
-from smartbert.training.order import LengthGrouped
-from smartbert.training.ranks import mean_over_processes
-from smartbert.training.saving import MarkAndRotate, last_complete, remove_incomplete
+from smartbert.training.processes import mean_over_processes
+from smartbert.training.saved_epochs import MarkAndRotate, last_complete, remove_incomplete
 from smartbert.training.settings import TrainingSettings
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError, TrainingError
-from smartbert_runtime.policy import Policy
 
 
 class StageTrainer(Trainer):

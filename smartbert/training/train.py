@@ -16,26 +16,26 @@ import transformers
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from smartbert.atomic_folder import atomic_folder, check_target
 from smartbert.backbones import read_backbone_config
-from smartbert.checkpoint import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
-from smartbert.classifier import Classifier, backbone_config, saved_model
-from smartbert.data import TaskData
+from smartbert.checkpoint_folder import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
+from smartbert.data.task_data import TaskData
 from smartbert.digest import encoder_digest
 from smartbert.evaluation.curves import Summary, summarise
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.recording import record, tokenize
 from smartbert.evaluation.thresholds import ThresholdChoice, choose_exit_threshold
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert.progress import Say
-from smartbert.staging import check_target, staged_folder
+from smartbert.trained_model import Classifier, backbone_config, saved_model
 from smartbert.training.arms import ARMS, settings_of
-from smartbert.training.ranks import processes, this_process
+from smartbert.training.processes import processes, this_process
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.stages import run_stage
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError, InputError, ManifestError
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.schema import decode
+from smartbert_runtime.package.decode import decode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def train(
     )
     report = _report(model, identity, classifier, data, splits, tokenizer, settings, logs, say)
     if process.is_main_process:
-        with staged_folder(output, overwrite=overwrite) as staging:
+        with atomic_folder(output, overwrite=overwrite) as staging:
             saved_model(classifier).save_pretrained(staging)
             tokenizer.save_pretrained(staging)
             (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

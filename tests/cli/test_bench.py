@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from smartbert_export.cli.bench import main
+from smartbert_bench.cli import main
 from smartbert_runtime import Policy, SmartBert
 from tests.cli.conftest import Call
 from tests.conftest import LABELS, SENTENCES

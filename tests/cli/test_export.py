@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.cli.export import main
-from smartbert_export.graphs import Graphs, write_graphs
+from smartbert_export.graphs.layout_files import Graphs, write_graphs
 from tests.cli.conftest import Call
 from tests.conftest import make_encoder_config, make_tokenizer
 from tests.helpers import assert_named_error

@@ -11,7 +11,7 @@ import pytest
 
 import smartbert.cli.evaluate
 import smartbert.cli.train
-import smartbert_export.cli.bench
+import smartbert_bench.cli
 import smartbert_export.cli.export
 import smartbert_export.cli.verify
 import smartbert_runtime.cli.infer
@@ -20,8 +20,8 @@ from tests.cli.conftest import Call
 
 
 def demo() -> None:
-    """What `python -m smartbert.demo` does."""
-    runpy.run_module("smartbert.demo", run_name="__main__", alter_sys=False)
+    """What `python -m examples.demo` does."""
+    runpy.run_module("examples.demo", run_name="__main__", alter_sys=False)
 
 
 COMMANDS: dict[str, Callable[[], object]] = {
@@ -31,8 +31,8 @@ COMMANDS: dict[str, Callable[[], object]] = {
     "smartbert-verify": smartbert_export.cli.verify.main,
     "smartbert-infer": smartbert_runtime.cli.infer.main,
     "smartbert-inspect": smartbert_runtime.cli.inspect.main,
-    "smartbert-bench": smartbert_export.cli.bench.main,
-    "python -m smartbert.demo": demo,
+    "smartbert-bench": smartbert_bench.cli.main,
+    "python -m examples.demo": demo,
 }
 
 

@@ -10,13 +10,13 @@ import pytest
 
 import smartbert.cli.evaluate
 import smartbert.cli.train
-import smartbert_export.cli.bench
+import smartbert_bench.cli
 import smartbert_export.cli.export
 import smartbert_export.cli.verify
 import smartbert_runtime.cli.infer
 from smartbert_export.summary import export_lines
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import read_golden
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 
@@ -115,7 +115,7 @@ def test_from_labelled_texts_to_measured_answers(
     assert len(answers) == 20 and {answer["label"] for answer in answers} <= {"asks", "tells"}
 
     run = call(
-        smartbert_export.cli.bench.main,
+        smartbert_bench.cli.main,
         "out",
         "--file",
         "dev.tsv",

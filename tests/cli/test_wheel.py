@@ -137,7 +137,7 @@ def test_what_needs_an_extra_says_which(device: Device, package_dir: Path, check
 
 
 def test_the_demo_without_its_packages_says_how_to_get_them(device: Device) -> None:
-    done = device.run("python", "-m", "smartbert.demo", "data")
+    done = device.run("python", "-m", "examples.demo", "data")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: the package ") and "is not installed" in done.stderr
     assert "hint: pip install " in done.stderr and "smartbert/demo/requirements.txt" in done.stderr

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from smartbert_export.graphs import GraphOptions
-from smartbert_export.package import ExportOptions, export_package
-from smartbert_export.parts import LAYOUTS
-from smartbert_export.quantize import PRECISIONS
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package import export_package
+from smartbert_export.parts.signatures import LAYOUTS
+from smartbert_export.quantize.weights import PRECISIONS
 
 EVERY_VARIANT = ExportOptions(graphs=GraphOptions(layouts=LAYOUTS, precisions=PRECISIONS))
 

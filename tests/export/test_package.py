@@ -18,13 +18,14 @@ import torch
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_export import export_package
-from smartbert_export.graphs import Graphs, write_graphs
-from smartbert_export.package import ExportOptions
+from smartbert_export.graphs.layout_files import Graphs, write_graphs
+from smartbert_export.options import ExportOptions
 from smartbert_runtime import SmartBert
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import InputError, ParityError
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
-from smartbert_runtime.policy import Policy, parse_policy_file
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.package.policy_file import parse_policy_file
+from smartbert_runtime.parity.golden import read_golden
 from tests.conftest import LABELS, SENTENCES
 
 

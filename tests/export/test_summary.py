@@ -11,13 +11,13 @@ from smartbert.evaluation.evaluate import Evaluation
 from smartbert.evaluation.thresholds import ThresholdChoice
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import TrainingReport
-from smartbert_export.accuracy import Agreement, QuantizationReport, Refusal
+from smartbert_export.quantize.agreement import Agreement, QuantizationReport, Refusal
 from smartbert_export.summary import export_lines, summary_text
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.verify import verify
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import read_golden
+from smartbert_runtime.parity.verify import verify
+from smartbert_runtime.sessions.sessions import Sessions
 
 
 def dev_summary(accuracy: float, layers_run: float) -> Summary:

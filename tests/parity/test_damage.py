@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from smartbert_runtime.errors import ParityError
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
-from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.verify import VerifyReport, check_files, require_parity, verify
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import read_golden
+from smartbert_runtime.parity.verify import VerifyReport, check_files, require_parity, verify
+from smartbert_runtime.sessions.sessions import Sessions
 from tests.helpers import change_weight, swap_files
 
 

@@ -18,9 +18,8 @@ import pytest
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_export import export_package
-from smartbert_export.graphs import GraphOptions
-from smartbert_export.package import ExportOptions
-from smartbert_export.weights import GraphWriter
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package_files import GraphWriter
 from smartbert_runtime import Policy, SmartBert
 from tests.conftest import SENTENCES
 

@@ -15,13 +15,13 @@ from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export import export_package
 from smartbert_runtime import Policy, SmartBert
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import open_package
-from smartbert_runtime.sessions import Sessions
-from smartbert_runtime.verify import require_parity, verify
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import read_golden
+from smartbert_runtime.parity.verify import require_parity, verify
+from smartbert_runtime.sessions.sessions import Sessions
 from tests import roberta
 from tests.conftest import SENTENCES, make_decisive, make_model, make_tokenizer
-from tests.parity.plain import plain_answer
+from tests.parity.plain_models import plain_answer
 
 PAIRS = tuple(reversed(SENTENCES))
 

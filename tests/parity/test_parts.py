@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parts import part_module, parts
+from smartbert_export.parts.modules import part_module
+from smartbert_export.parts.signatures import parts
 from smartbert_runtime import SmartBert
-from tests.parity.plain import random_rows
+from tests.parity.plain_models import random_rows
 
 # As the runtime's own: a share of the largest number that PyTorch gives, at least of 1.
 SHARE = 4e-6

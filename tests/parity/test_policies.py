@@ -10,7 +10,7 @@ import pytest
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime import Policy, SmartBert
 from tests.conftest import SENTENCES, make_tokenizer
-from tests.parity.plain import PlainAnswer, plain_answer
+from tests.parity.plain_models import PlainAnswer, plain_answer
 
 POLICIES: list[dict[str, Any]] = [
     {"exit_threshold": 0.0},

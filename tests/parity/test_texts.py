@@ -10,10 +10,10 @@ import torch
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime import Policy, SmartBert, Trace
-from smartbert_runtime.engine import run_batch
+from smartbert_runtime.engine.batch import run_batch
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, SENTENCES, make_tokenizer
-from tests.parity.plain import PlainAnswer, plain_answer, random_rows
+from tests.parity.plain_models import PlainAnswer, plain_answer, random_rows
 
 POLICY = Policy(exit_threshold=0.5)
 # Three texts of every length from 1 to the model's longest.

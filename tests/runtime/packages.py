@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from smartbert_export.graphs import GraphOptions
-from smartbert_export.package import ExportOptions, export_package
-from smartbert_runtime.manifest import MANIFEST_FILE
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package import export_package
+from smartbert_runtime.package.manifest import MANIFEST_FILE
 from tests.conftest import SENTENCES
 from tests.helpers import refresh_hashes
 

@@ -50,7 +50,7 @@ def test_no_module_of_the_runtime_loads_a_training_library() -> None:
         for file in folder.rglob("*.py")
         if file.stem != "__init__"
     )
-    assert "smartbert_runtime.verify" in modules
+    assert "smartbert_runtime.parity.verify" in modules
     program = (
         f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"

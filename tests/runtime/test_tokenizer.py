@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as FastTokenizer
 
 from smartbert_runtime import SmartBert
 from smartbert_runtime.errors import InputError, ManifestError
-from smartbert_runtime.manifest import open_package
+from smartbert_runtime.package.open import open_package
 from smartbert_runtime.tokenizer import CHUNK, Tokenizer, TokenizerSettings, batches_by_length
 from tests.conftest import SENTENCES, make_tokenizer
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from smartbert.configuration import SmartBertConfig
-from smartbert.data import DataSource, TaskData, load_task
+from smartbert.data.task_data import DataSource, TaskData, load_task
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import TrainingReport, train

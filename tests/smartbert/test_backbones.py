@@ -15,7 +15,7 @@ from transformers import BertConfig, DistilBertConfig, DistilBertModel, RobertaC
 
 from smartbert.backbones import FAMILIES, check_length, family_of, read_backbone_config
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import LAYERS as BERT_LAYERS
 from tests.conftest import make_encoder_config

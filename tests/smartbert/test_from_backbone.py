@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, DistilBertConfig, DistilBertModel
 
-from smartbert.checkpoint import load_tokenizer
+from smartbert.checkpoint_folder import load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import make_encoder_config, make_tokenizer

@@ -22,8 +22,8 @@ from smartbert.modeling import (
     SmartBertForSequenceClassification,
 )
 from smartbert.reference import trace_rows
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.policy import Policy
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, LAYERS, SENTENCES, make_encoder_config
 from tests.smartbert.conftest import Batch, with_config

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
 from smartbert.reference import trace_one, trace_rows
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 from tests.conftest import LAYERS

@@ -82,9 +82,9 @@ def export(
     Example: smartbert-export ckpt/ out/ --layout fused --precision fp32 --precision int8
     """
     with require_extra("smartbert-export", "export"):
-        from smartbert.quiet import quiet_libraries
-        from smartbert_export.graphs import GraphOptions
-        from smartbert_export.package import ExportOptions, export_package
+        from smartbert.library_logging import quiet_libraries
+        from smartbert_export.options import ExportOptions, GraphOptions
+        from smartbert_export.package import export_package
         from smartbert_export.summary import abilities, export_lines
     quiet_libraries()
     started = time.perf_counter()

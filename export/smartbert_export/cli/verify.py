@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import ReportFormat, Steps, require_extra, run_command
+from smartbert_runtime.cli.reports import verify_json, verify_text
 from smartbert_runtime.errors import ConfigError, ManifestError
-from smartbert_runtime.golden import read_golden
-from smartbert_runtime.manifest import Manifest, Variant, open_package
-from smartbert_runtime.records import Columns
-from smartbert_runtime.report import verify_json, verify_text
-from smartbert_runtime.sessions import CPU, Sessions
-from smartbert_runtime.verify import check_files, require_parity, verify
+from smartbert_runtime.package.manifest import Manifest, Variant
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import read_golden
+from smartbert_runtime.parity.verify import check_files, require_parity, verify
+from smartbert_runtime.sessions.providers import CPU
+from smartbert_runtime.sessions.sessions import Sessions
+from smartbert_runtime.text_files.columns import Columns
 
 
 def run_verify(
@@ -57,8 +59,8 @@ def run_verify(
             golden, oracle = read_golden(opened), "the recorded PyTorch answers"
         else:
             with require_extra("smartbert-verify --against", "export"):
-                from smartbert.quiet import quiet_libraries
-                from smartbert_export.oracle import ask_checkpoint
+                from smartbert.library_logging import quiet_libraries
+                from smartbert_export.parity.against_checkpoint import ask_checkpoint
             quiet_libraries()
             golden, oracle = ask_checkpoint(against, opened, file, policy, columns=columns, say=steps.say), "PyTorch"
         reports = []

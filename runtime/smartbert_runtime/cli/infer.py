@@ -12,14 +12,14 @@ import typer
 
 from smartbert_runtime.chrome_trace import chrome_trace
 from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, SmartBert
-from smartbert_runtime.cli.answers import Format, print_answers
-from smartbert_runtime.cli.asked import Ask
+from smartbert_runtime.classify_file import Ask
 from smartbert_runtime.cli.command import run_command
+from smartbert_runtime.cli.print_predictions import Format, print_answers
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError
-from smartbert_runtime.policy import Policy
-from smartbert_runtime.records import Columns
-from smartbert_runtime.sessions import CPU
-from smartbert_runtime.threads import share_thread_pool
+from smartbert_runtime.sessions.providers import CPU
+from smartbert_runtime.sessions.threads import share_thread_pool
+from smartbert_runtime.text_files.columns import Columns
 
 
 def infer(

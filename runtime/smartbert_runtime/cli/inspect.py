@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from smartbert_runtime.cli.command import ReportFormat, run_command
-from smartbert_runtime.inspect import inspect_package
-from smartbert_runtime.manifest import open_package
-from smartbert_runtime.report import inspect_json, inspect_text
-from smartbert_runtime.sessions import CPU
+from smartbert_runtime.cli.reports import inspect_json, inspect_text
+from smartbert_runtime.inspection import inspect_package
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.sessions.providers import CPU
 
 
 def inspect(

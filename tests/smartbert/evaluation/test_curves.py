@@ -19,7 +19,7 @@ from smartbert.evaluation.curves import (
     summarise,
 )
 from smartbert.evaluation.decisions import Decisions, Recording, decide
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 from tests.smartbert.evaluation.recordings import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
 
 

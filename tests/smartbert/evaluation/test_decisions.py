@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 from tests.smartbert.evaluation.recordings import NO_HEAD, RECORDING, RUN, SURE_1, answering
 
 

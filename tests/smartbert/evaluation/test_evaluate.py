@@ -10,15 +10,15 @@ import pytest
 import torch
 from datasets import Dataset
 
-from smartbert.data import Split
+from smartbert.data.task_data import Split
 from smartbert.evaluation.curves import EXIT_THRESHOLDS, CurvePoint
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.macs import MacCounter, plain_macs
 from smartbert.evaluation.recording import token_counts, tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert.reference import trace_one
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.trace import Trace
 from tests.conftest import LABELS, LAYERS, SENTENCES, make_tokenizer
 from tests.smartbert.conftest import with_config

@@ -6,7 +6,7 @@ import pytest
 
 from smartbert.evaluation.curves import summarise
 from smartbert.evaluation.thresholds import choose_exit_threshold
-from smartbert_runtime.policy import Policy
+from smartbert_runtime.decisions.policy import Policy
 from tests.smartbert.evaluation.recordings import RECORDING, changing
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from smartbert.data import TaskData
+from smartbert.data.task_data import TaskData
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import train
 

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from smartbert.cli.train import main
-from smartbert.data import TaskData
-from smartbert.training.saving import MARKER
+from smartbert.data.task_data import TaskData
+from smartbert.training.saved_epochs import MARKER
 from smartbert.training.train import train
 from smartbert_runtime.errors import InputError
 from tests.helpers import run_main

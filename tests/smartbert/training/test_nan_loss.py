@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from smartbert.cli.train import main
-from smartbert.data import TaskData
+from smartbert.data.task_data import TaskData
 from smartbert.training.objectives import Objective
-from smartbert.training.saving import MARKER
+from smartbert.training.saved_epochs import MARKER
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import train
 from smartbert_runtime.errors import TrainingError

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert.plain import PlainClassifier
+from smartbert.plain_classifier import PlainClassifier
 from smartbert.training.objectives import Phase, PlainFineTuning, Stage1, Stage2
 from tests.conftest import LABELS, LAYERS
 from tests.smartbert.conftest import Batch, with_config

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smartbert.data import TaskData
+from smartbert.data.task_data import TaskData
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError, InputError

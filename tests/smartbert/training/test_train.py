@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState, TrainingArguments
 
-from smartbert.checkpoint import load_tokenizer
-from smartbert.data import TaskData
+from smartbert.checkpoint_folder import load_tokenizer
+from smartbert.data.task_data import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training.objectives import Phase, Stage1, Stage2
 from smartbert.training.stages import Phases, StageTrainer

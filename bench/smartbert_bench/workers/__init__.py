@@ -1,0 +1,1 @@
+"""The process that each contender runs in, and how it is talked to."""

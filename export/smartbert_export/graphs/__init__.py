@@ -1,0 +1,1 @@
+"""ONNX graphs: traced, simplified, put together into each layout."""

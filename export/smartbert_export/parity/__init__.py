@@ -1,0 +1,1 @@
+"""PyTorch's answers, recorded for comparison with the package's."""

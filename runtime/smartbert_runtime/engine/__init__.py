@@ -1,0 +1,1 @@
+"""How texts run: one text, a batch, or the single graph, through parts that are called by name."""

@@ -1,0 +1,41 @@
+"""A stopwatch around the parts of a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert_runtime.engine.parts import Parts
+from smartbert_runtime.trace import PartRun
+
+
+class Stopwatch:
+    """Parts that note when they ran, for how long, and for how many of the batch's rows."""
+
+    def __init__(self) -> None:
+        self._parts: Parts | None = None
+        self._noted: list[tuple[str, float, float, int]] = []
+
+    def around(self, parts: Parts) -> Stopwatch:
+        """Itself, from now on running these parts."""
+        self._parts = parts
+        return self
+
+    @property
+    def runs(self) -> tuple[PartRun, ...]:
+        """Every call so far."""
+        return tuple(
+            PartRun(part=part, started=started, seconds=seconds, rows=rows)
+            for part, started, seconds, rows in self._noted
+        )
+
+    def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        """The part's outputs."""
+        assert self._parts is not None
+        started = time.perf_counter()
+        outputs = self._parts.run(part, feeds)
+        self._noted.append((part, started, time.perf_counter() - started, len(next(iter(feeds.values())))))
+        return outputs

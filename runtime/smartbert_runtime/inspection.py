@@ -1,0 +1,113 @@
+"""What a package folder holds, without running it: variants, parts, sizes, thresholds, and who would take the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.package.manifest import Variant
+from smartbert_runtime.package.open import Package
+from smartbert_runtime.sessions.sessions import Sessions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFacts:
+    """One part in one variant. bytes: its own file; borrowed_bytes: weights that it reads in other files.
+
+    coverage: provider -> [nodes it would take, nodes there are], as counted at export.
+    placement: provider -> nodes it took here, after onnxruntime's own optimisation; only when sessions were opened.
+    """
+
+    part: str
+    role: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    file: str
+    sha256: str
+    bytes: int
+    borrowed_bytes: int
+    coverage: Mapping[str, tuple[int, ...]]
+    placement: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantFacts:
+    """One layout in one precision; `bytes` counts every graph file that it reads, once."""
+
+    variant: Variant
+    bytes: int
+    presets: Mapping[str, Policy]
+    parts: tuple[PartFacts, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """The whole package."""
+
+    family: str
+    layers: int
+    hidden_size: int
+    max_length: int
+    fixed_shape: tuple[int, ...] | None
+    labels: tuple[str, ...]
+    checkpoint_sha256: str
+    packages: Mapping[str, str]
+    variants: tuple[VariantFacts, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspection:
+    """Facts of every variant; with `providers`, each part is loaded on them and its nodes are counted."""
+    manifest = package.manifest
+    policies = package.policies()
+    bytes_of = {entry.file: entry.bytes for entry in manifest.files()}
+    variants = []
+    for variant in manifest.variants:
+        sessions = Sessions(package, variant, providers=providers) if providers else None
+        if sessions is not None:
+            sessions.open_all()
+        placements = sessions.placements() if sessions is not None else {}
+        parts, sizes = [], {}
+        for component in manifest.in_variant(variant.name):
+            entry = component.files[variant.name]
+            sizes[entry.file] = entry.bytes
+            sizes |= {weight.file: bytes_of[weight.file] for weight in entry.borrowed}
+            parts.append(
+                PartFacts(
+                    part=component.name,
+                    role=component.role,
+                    inputs=tuple(f"{spec.name} ({','.join(spec.dims)})" for spec in component.inputs),
+                    outputs=tuple(f"{spec.name} ({','.join(spec.dims)})" for spec in component.outputs),
+                    file=entry.file,
+                    sha256=entry.sha256,
+                    bytes=entry.bytes,
+                    borrowed_bytes=sum(weight.bytes for weight in entry.borrowed),
+                    coverage=component.coverage.get(variant.name, {}),
+                    placement=placements.get(component.name, {}),
+                )
+            )
+        variants.append(
+            VariantFacts(
+                variant=variant,
+                bytes=sum(sizes.values()),
+                presets=policies.variants.get(variant.name, {}),
+                parts=tuple(parts),
+            )
+        )
+    return Inspection(
+        family=manifest.model.family,
+        layers=manifest.model.layers,
+        hidden_size=manifest.model.hidden_size,
+        max_length=manifest.model.max_length,
+        fixed_shape=manifest.model.fixed_shape,
+        labels=manifest.labels,
+        checkpoint_sha256=manifest.provenance.checkpoint_sha256,
+        packages=manifest.provenance.packages,
+        variants=tuple(variants),
+        notes=package.notes,
+    )

@@ -1,0 +1,1 @@
+"""The package folder: its manifest and policy file, and the checks on opening it."""

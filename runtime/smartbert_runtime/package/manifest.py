@@ -1,0 +1,176 @@
+"""manifest.json: what a package folder holds, as frozen dataclasses; reading it checks the folder.
+
+The words follow onnxruntime's own model package: a component is one part of the model (`layer_03`), a variant is
+one layout and precision (`separate-fp32`), and each component names the file it uses in each variant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.errors import ManifestError
+
+SCHEMA_VERSION = "1.0"
+MANIFEST_FILE = "manifest.json"
+DIGEST_FILE = "manifest.sha256"
+POLICY_FILE = "policy.json"
+
+SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
+ROLES = ("embeddings", "gate", "layer", "exit", "block", "model")
+# What a weight may be made of, by numpy's names.
+_ITEM_BYTES = {"float32": 4, "int8": 1, "uint8": 1, "int64": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Borrowed:
+    """A weight that a graph does not hold itself: `bytes` of another file of the package from `offset` on.
+
+    `name` is the initialiser's; dtype and dims are those of numpy.
+    """
+
+    name: str
+    file: str
+    offset: int
+    bytes: int
+    dtype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes.
+
+    borrowed: a graph's weights that lie in other files, so that layouts share what is equal.
+    """
+
+    file: str
+    sha256: str
+    bytes: int
+    borrowed: tuple[Borrowed, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output: numpy dtype name and dimensions, a word for each dynamic one."""
+
+    name: str
+    dtype: str
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One layout in one precision; the first in the manifest is the default."""
+
+    name: str
+    layout: str
+    precision: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part: `role` is embeddings, gate, layer, exit, stage (layer, its exit and the next gate) or model (all).
+
+    `index` is its layer from 1, 0 for the embeddings and the model; `files` has one for each variant that uses it.
+    coverage: variant -> provider -> [nodes it would take, nodes there are], by onnxruntime's own usability checker.
+    """
+
+    name: str
+    role: str
+    index: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    files: dict[str, FileEntry]
+    coverage: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What the runtime must know of the model: sizes, and the longest input in tokens.
+
+    fixed_shape: batch and sequence length that every graph was made for; None when both are dynamic.
+    gates, early_exits: false for a model that has none and so never skips a layer, or answers after the last one only.
+    """
+
+    family: str
+    layers: int
+    hidden_size: int
+    max_length: int
+    fixed_shape: tuple[int, ...] | None = None
+    gates: bool = True
+    early_exits: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerFiles:
+    """The tokenizer's own file and the few settings it does not carry."""
+
+    tokenizer: FileEntry
+    settings: FileEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenFiles:
+    """Recorded PyTorch answers and the policy they were recorded with; `texts` is absent when only ids ship."""
+
+    expected: FileEntry
+    policy: Policy
+    texts: FileEntry | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the package comes from; no times and no paths, so that two exports are byte-equal."""
+
+    checkpoint_sha256: str
+    opset: int
+    options: dict[str, object]
+    packages: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The whole of manifest.json. operators: what a reduced build of onnxruntime needs for these graphs."""
+
+    schema_version: str
+    model: ModelFacts
+    labels: tuple[str, ...]
+    input: tuple[TensorSpec, ...]
+    output: tuple[TensorSpec, ...]
+    variants: tuple[Variant, ...]
+    components: tuple[Component, ...]
+    tokenizer: TokenizerFiles
+    golden: GoldenFiles
+    provenance: Provenance
+    operators: FileEntry | None = None
+    extra: dict[str, object] = field(default_factory=dict)
+
+    def component(self, name: str) -> Component:
+        """The component called `name`; ManifestError names those that exist."""
+        for component in self.components:
+            if component.name == name:
+                return component
+        names = ", ".join(c.name for c in self.components)
+        raise ManifestError(f"the package has no part {name!r}", hint=f"its parts: {names}")
+
+    def in_variant(self, variant: str) -> tuple[Component, ...]:
+        """The components that a variant uses, in running order."""
+        return tuple(component for component in self.components if variant in component.files)
+
+    def variant(self, layout: str | None = None, precision: str | None = None) -> Variant:
+        """The first variant with this layout and precision (None: any); ManifestError lists what there is."""
+        for variant in self.variants:
+            if layout in (None, variant.layout) and precision in (None, variant.precision):
+                return variant
+        raise ManifestError(
+            f"the package holds no variant with layout {layout or 'any'} and precision {precision or 'any'}",
+            hint="it holds: " + ", ".join(v.name for v in self.variants),
+        )
+
+    def files(self) -> list[FileEntry]:
+        """Every file that the manifest vouches for."""
+        entries = [entry for component in self.components for entry in component.files.values()]
+        entries += [self.tokenizer.tokenizer, self.tokenizer.settings, self.golden.expected]
+        entries += [entry for entry in (self.golden.texts, self.operators) if entry is not None]
+        return list({entry.file: entry for entry in entries}.values())

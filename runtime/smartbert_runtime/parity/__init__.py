@@ -1,0 +1,1 @@
+"""Does a package answer as PyTorch did? Golden samples, comparisons, verification."""

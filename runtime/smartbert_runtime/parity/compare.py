@@ -1,0 +1,104 @@
+"""When two answers count as the same: numbers within a tolerance, decisions exactly. Shape letters: r rows (texts)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.trace import Trace
+
+# fp32 kernels sum in different orders: a call closer to its threshold than this may fall either way.
+DECISION_MARGIN = 1e-4
+# Texts of a real set that may lie that close.
+NEAR_SHARE = 0.002
+# Of a quantised package's labels, as many as its export asked for; in a few texts one may differ.
+LABEL_AGREEMENT = 0.98
+# End to end, after up to L layers of fp32 rounding.
+LOGIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Largest and mean absolute difference, and the tolerance that the largest is held to."""
+
+    max_abs: float
+    mean_abs: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Within tolerance, which infinity never is."""
+        return np.isfinite(self.max_abs) and self.max_abs <= self.tolerance
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionReport:
+    """Traces against traces. `near` texts have a decision within DECISION_MARGIN, `different` ones had none so near."""
+
+    texts: int
+    near: tuple[int, ...]
+    different: tuple[int, ...]
+    label_agreement: float
+    logits: Difference
+    nearest_margin: float
+    exit_agreement: float
+    exact: bool
+
+    @property
+    def ok(self) -> bool:
+        """Same decisions, logits within tolerance, and not too many near calls; of a quantised package, same labels."""
+        if not self.exact:
+            allowed = max(1.0, (1.0 - LABEL_AGREEMENT) * self.texts)
+            return (1.0 - self.label_agreement) * self.texts <= allowed + 1e-9
+        few = len(self.near) <= NEAR_SHARE * self.texts
+        return not self.different and few and self.logits.ok
+
+
+def difference(expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: float) -> Difference:
+    """Element by element; arrays of different shapes, or with a NaN or an infinity, differ infinitely."""
+    if expected.shape != actual.shape or not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return Difference(max_abs=float("inf"), mean_abs=float("inf"), tolerance=tolerance)
+    absolute = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
+    return Difference(max_abs=float(absolute.max()), mean_abs=float(absolute.mean()), tolerance=tolerance)
+
+
+def compare_traces(
+    expected: Sequence[Trace], actual: Sequence[Trace], policy: Policy, *, exact: bool = True
+) -> DecisionReport:
+    """Row by row; logits are compared where the decisions are the same.
+
+    exact: false for quantised weights, which turn near calls: then labels have to agree, and all else is reported.
+    """
+    margins_r = [
+        trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) for trace in expected
+    ]
+    same_r = [one.decisions() == other.decisions() for one, other in zip(expected, actual, strict=True)]
+    near = tuple(row for row, margin in enumerate(margins_r) if margin <= DECISION_MARGIN)
+    kept = [row for row, same in enumerate(same_r) if same]
+    if kept:
+        logits = difference(
+            np.stack([expected[row].logits_c for row in kept]),
+            np.stack([actual[row].logits_c for row in kept]),
+            LOGIT_TOLERANCE,
+        )
+    else:
+        logits = Difference(max_abs=float("inf"), mean_abs=float("inf"), tolerance=LOGIT_TOLERANCE)
+    labels = [
+        int(one.logits_c.argmax()) == int(other.logits_c.argmax()) for one, other in zip(expected, actual, strict=True)
+    ]
+    return DecisionReport(
+        texts=len(expected),
+        near=near,
+        different=tuple(row for row, same in enumerate(same_r) if not same and row not in near),
+        label_agreement=float(np.mean(labels)),
+        logits=logits,
+        nearest_margin=min(margins_r),
+        exit_agreement=float(
+            np.mean([one.exit_layer == other.exit_layer for one, other in zip(expected, actual, strict=True)])
+        ),
+        exact=exact,
+    )

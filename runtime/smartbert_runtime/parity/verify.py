@@ -1,0 +1,191 @@
+"""Does a package answer as PyTorch did? Every part on recorded inputs, then whole texts end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.engine.run import run_layout
+from smartbert_runtime.errors import ParityError
+from smartbert_runtime.package.manifest import SINGLE, Component
+from smartbert_runtime.package.open import Package
+from smartbert_runtime.parity.compare import DecisionReport, Difference, compare_traces, difference
+from smartbert_runtime.parity.golden import Golden, Probe
+from smartbert_runtime.sessions.sessions import Sessions
+from smartbert_runtime.tokenizer import Tokens
+from smartbert_runtime.trace import Trace
+
+# How far an fp32 part may be from PyTorch on the same input, by what it puts out. Both sum the same products in
+# another order, so the error grows with the size of the numbers: a tolerance is a share of the largest expected one
+# (at least of 1). Measured on the demo's 19 parts, as such shares: correct parts differ by 1.9e-6 at most, 1 % on any
+# one of their 93 weight matrices by 8.8e-5 at least (.ci/check_damage.py).
+PART_TOLERANCE = 4e-6
+
+# A stage is a layer and the heads that read its output: two such errors one after the other.
+STAGE_TOLERANCE = 2e-5
+# Rounding weights and activations to whole numbers changed outputs of TREC-6 models by such shares of up to 0.22
+# (int8) and 0.26 (int4). It is there to find a part that is another one; finer damage is what the hashes are for.
+QUANTIZED_TOLERANCE = {"int8": 0.4, "int4": 0.5}
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCheck:
+    """One part against PyTorch, the worst over all probes."""
+
+    part: str
+    difference: Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsCheck:
+    """Whole texts against PyTorch: how they were run, and what came of it."""
+
+    how: str
+    decisions: DecisionReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """All comparisons; `first_failure` names the first part, or the first way of running texts, that differs."""
+
+    variant: str
+    oracle: str
+    parts: tuple[PartCheck, ...]
+    texts: tuple[TextsCheck, ...]
+
+    @property
+    def first_failure(self) -> str | None:
+        """Its name; None when all is well."""
+        for part in self.parts:
+            if not part.difference.ok:
+                return part.part
+        for texts in self.texts:
+            if not texts.decisions.ok:
+                return texts.how
+        return None
+
+
+def check_files(package: Package) -> int:
+    """Hash every file that the manifest names, and policy.json; IntegrityError for one that differs.
+
+    Returns how many files the manifest names.
+    """
+    entries = package.manifest.files()
+    for entry in entries:
+        package.read(entry)
+    package.policies()
+    return len(entries)
+
+
+def verify(
+    sessions: Sessions,
+    golden: Golden,
+    policy: Policy,
+    *,
+    oracle: str,
+    part: str | None = None,
+    on_part: Callable[[str], None] = lambda name: None,
+) -> VerifyReport:
+    """Compare the package with recorded answers; `part` restricts to one part, `on_part` hears of each as it starts.
+
+    Texts are run one by one, and in padded batches of mixed lengths: both must decide as the recording did.
+    """
+    manifest = sessions.package.manifest
+    if part is not None:
+        manifest.component(part)  # a named error for a part that does not exist
+    components = manifest.in_variant(sessions.variant.name)
+    # The layout `single` is one graph, which is checked as a whole.
+    names = [c.name for c in components if part in (None, c.name) and c.role != "model"]
+    checks = []
+    for name in names:
+        on_part(name)
+        checks.append(_check_part(sessions, name, golden))
+    texts: list[TextsCheck] = []
+    whole = part is None or manifest.component(part).role == "model"
+    if whole and golden.traces:
+        ways = {"texts one by one": 1, f"texts in batches of {BATCH_SIZE}": BATCH_SIZE}
+        if sessions.variant.layout == SINGLE:
+            ways = {"model.onnx, text by text": 1}
+        exact = sessions.variant.precision == "fp32"
+        for how, batch_size in ways.items():
+            traces = _run(sessions, golden.tokens, policy, batch_size=batch_size)
+            texts.append(TextsCheck(how=how, decisions=compare_traces(golden.traces, traces, policy, exact=exact)))
+    return VerifyReport(variant=sessions.variant.name, oracle=oracle, parts=tuple(checks), texts=tuple(texts))
+
+
+def require_parity(report: VerifyReport) -> VerifyReport:
+    """The same report, or ParityError naming the first thing that differs."""
+    failure = report.first_failure
+    if failure is None:
+        return report
+    for check in report.parts:
+        if check.part == failure:
+            raise ParityError(
+                f"{failure} differs from {report.oracle}: {check.difference.max_abs:.2e} where "
+                f"{check.difference.tolerance:.1e} is allowed",
+                report=report,
+                hint="the weights are not those that were exported, or this onnxruntime computes them wrongly; "
+                "export again, and try --provider CPUExecutionProvider",
+            )
+    raise ParityError(
+        f"{failure}: answers differ from {report.oracle}, or too many calls are too near to tell, "
+        "although every part agrees",
+        report=report,
+        hint="see the report for the texts; smartbert-verify --format json has all of it",
+    )
+
+
+def _check_part(sessions: Sessions, name: str, golden: Golden) -> PartCheck:
+    component = sessions.package.manifest.component(name)
+    worst: Difference | None = None
+    for probe in golden.probes:
+        feeds, expected = _probe_io(probe, component)
+        outputs = sessions.run(name, feeds)
+        for wanted, output in zip(expected, outputs, strict=True):
+            scale = max(1.0, float(np.abs(wanted[np.abs(wanted) < 1000.0]).max(initial=0.0)))
+            found = difference(wanted, output, _tolerance(sessions, name) * scale)
+            if worst is None or found.max_abs / found.tolerance > worst.max_abs / worst.tolerance:
+                worst = found
+    assert worst is not None  # golden samples hold at least one probe
+    return PartCheck(part=name, difference=worst)
+
+
+def _tolerance(sessions: Sessions, name: str) -> float:
+    """By what the part's file holds: a part that was not to be quantised is an fp32 one in every variant."""
+    component = sessions.package.manifest.component(name)
+    quantized = component.files[sessions.variant.name].file.split(".")[1]
+    fp32 = STAGE_TOLERANCE if component.role == "stage" else PART_TOLERANCE
+    return QUANTIZED_TOLERANCE.get(quantized, fp32)
+
+
+def _probe_io(
+    probe: Probe, component: Component
+) -> tuple[Mapping[str, NDArray[np.generic]], tuple[NDArray[np.float32], ...]]:
+    """What a part is fed, and what PyTorch made of it."""
+    index = component.index
+    if component.role == "embeddings":
+        return probe.tokens.feeds(), (probe.hidden_lbsh[0], probe.mask_b11s)
+    feeds = {"hidden": probe.hidden_lbsh[index if component.role == "exit" else index - 1], "mask": probe.mask_b11s}
+    # A gate alone is the one before its layer, in a stage it is the next layer's.
+    gate = index if component.role == "stage" else index - 1
+    answers = {
+        "hidden_next": lambda: probe.hidden_lbsh[index],
+        "logits": lambda: probe.logits_lbc[index - 1],
+        "skip_logit": lambda: probe.skip_logit_lb[gate],
+    }
+    return feeds, tuple(answers[output.name]() for output in component.outputs)
+
+
+def _run(sessions: Sessions, tokens: Tokens, policy: Policy, *, batch_size: int) -> list[Trace]:
+    """Traces of all rows, batch by batch in the order given; a batch of one is unpadded, as on an edge device."""
+    traces: list[Trace] = []
+    for start in range(0, len(tokens.truncated), batch_size):
+        batch = tokens.rows(range(start, min(start + batch_size, len(tokens.truncated))))
+        traces += [outcome.trace for outcome in run_layout(sessions, batch, policy)]
+    return traces

@@ -1,0 +1,1 @@
+"""onnxruntime: one session a part, on which providers, with how many threads."""

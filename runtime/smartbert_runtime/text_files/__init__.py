@@ -1,0 +1,1 @@
+"""Texts from txt, csv, tsv and jsonl files and pipes."""

@@ -1,0 +1,67 @@
+"""Texts from files: which columns hold them, and the line number in every error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from smartbert_runtime.errors import InputError
+
+# The columns that public data sets use, tried in this order when none are named: first text, second text.
+KNOWN_COLUMNS: tuple[tuple[str, str | None], ...] = (
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("text", "text_pair"),
+    ("sentence", None),
+    ("sentence1", None),
+    ("question", None),
+    ("text", None),
+)
+LABEL_COLUMN = "label"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns to read; None for `text` finds text and pair by KNOWN_COLUMNS."""
+
+    text: str | None = None
+    pair: str | None = None
+    label: str = LABEL_COLUMN
+
+
+def check_row(row: Mapping[str, str], line: int, wanted: Sequence[str], source: str) -> None:
+    """InputError naming the line when a wanted column is empty, missing, or no Unicode text."""
+    for column in wanted:
+        if not row.get(column, "").strip():
+            raise InputError(f"{source}, line {line}: {column} is empty", hint="fill it, or remove the line")
+        try:
+            row[column].encode()
+        except UnicodeEncodeError as err:  # half a surrogate pair, which JSON can spell
+            raise InputError(f"{source}, line {line}: {column} is not Unicode text", hint="repair it") from err
+
+
+def choose_columns(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
+    """The text column and the pair column (None: single texts); InputError lists the columns there are."""
+    text_column, pair_column = _find_columns(available, columns, source)
+    if text_column == pair_column:
+        raise InputError(f"{text_column!r} cannot be both the text and its pair", hint="change --pair-column")
+    return text_column, pair_column
+
+
+def _find_columns(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
+    for name in (columns.text, columns.pair):
+        if name is not None and name not in available:
+            raise InputError(f"{source} has no column {name!r}", hint=f"its columns: {', '.join(available)}")
+    if columns.text is not None:
+        return columns.text, columns.pair
+    for text, pair in KNOWN_COLUMNS:
+        if text in available and (pair is None or pair in available):
+            return text, columns.pair or pair
+    if not available:
+        raise InputError(f"{source} names no column", hint='like {"text": "..."}')
+    raise InputError(
+        f"{source}: which column holds the text?",
+        hint=f"name one of {', '.join(available)} with --text-column",
+    )

@@ -1,0 +1,74 @@
+"""What lies in a checkpoint folder beside the weights: the tokenizer, the training report, texts for golden samples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from smartbert.backbones import load_whole
+from smartbert.configuration import SmartBertConfig
+from smartbert.data.task_data import Split
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain_classifier import PlainClassifier, is_plain
+from smartbert.trained_model import Classifier, backbone_config
+from smartbert_runtime.errors import ConfigError, InputError
+
+REPORT_FILE = "training_report.json"
+GOLDEN_TEXTS_FILE = "golden_texts.jsonl"
+GOLDEN_TEXTS = 32
+
+
+def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerFast:
+    """The encoder's fast tokenizer; ConfigError when there is none, or not one for `vocab_size` embeddings."""
+    hint = "the folder needs the tokenizer.json that belongs to its weights"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name_or_dir)
+    except Exception as err:  # tokenizers raises just that for a file that is no tokenizer
+        raise ConfigError(
+            f"the tokenizer of {name_or_dir!r} cannot be loaded: {str(err).strip().splitlines()[0]}", hint=hint
+        ) from err
+    if not tokenizer.is_fast:
+        raise ConfigError(f"{name_or_dir!r} has no fast tokenizer", hint=hint)
+    # transformers 5 makes up an empty tokenizer where the folder has none: every word would be unknown.
+    if not vocab_size // 2 <= len(tokenizer) <= vocab_size:
+        raise ConfigError(
+            f"the tokenizer of {name_or_dir!r} knows {len(tokenizer)} tokens, its encoder {vocab_size}", hint=hint
+        )
+    # Our own batches are padded and cut here; the saved file must not bring settings of its own.
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, PreTrainedTokenizerFast]:
+    """A checkpoint of any arm, on the GPU where there is one, with its tokenizer; InputError where there is none."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model_type = str(config.get("model_type"))
+    except (OSError, ValueError, AttributeError) as err:
+        raise InputError(f"{folder} is not a checkpoint", hint="give smartbert-train's OUTPUT") from err
+    if model_type == SmartBertConfig.model_type:
+        model: Classifier = load_whole(SmartBertForSequenceClassification, str(folder))
+    elif is_plain(model_type):
+        model = PlainClassifier.from_checkpoint(folder)
+    else:
+        raise InputError(f"{folder} holds a {model_type!r} model", hint="give smartbert-train's OUTPUT, of any arm")
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    model = model.float().eval().to(device or "cpu")
+    return model, load_tokenizer(str(folder), vocab_size=int(backbone_config(model)["vocab_size"]))
+
+
+def write_golden_texts(file: Path, dev: Split, lengths: Sequence[int]) -> None:
+    """GOLDEN_TEXTS dev texts from the shortest to the longest, evenly spread: the package will replay them."""
+    by_length = sorted(range(len(dev)), key=lambda row: (lengths[row], row))
+    places = np.linspace(0, len(by_length) - 1, min(GOLDEN_TEXTS, len(by_length))).round().astype(int)
+    with file.open("w", encoding="utf-8") as stream:
+        for row in (by_length[place] for place in places):
+            pair = {"text_pair": dev.pairs[row]} if dev.pairs is not None else {}
+            stream.write(json.dumps({"text": dev.texts[row], **pair}, ensure_ascii=False) + "\n")

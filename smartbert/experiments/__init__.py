@@ -1,1 +1,0 @@
-"""Rerun the comparison tables in results/: `python -m smartbert.experiments --help`."""

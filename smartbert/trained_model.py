@@ -1,0 +1,51 @@
+"""A model of any arm, SmartBERT's or a plain one, asked the same questions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from smartbert.backbones import family_of
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.plain_classifier import PlainClassifier
+from smartbert_runtime.decisions.policy import Policy
+
+Classifier = SmartBertForSequenceClassification | PlainClassifier
+
+
+def saved_model(model: Classifier) -> Any:
+    """What `save_pretrained` writes."""
+    return model.classifier if isinstance(model, PlainClassifier) else model
+
+
+def backbone_config(model: Classifier) -> dict[str, Any]:
+    """The config of the encoder inside."""
+    return model.backbone_config if isinstance(model, PlainClassifier) else model.config.backbone_config
+
+
+def label_names(model: Classifier) -> tuple[str, ...]:
+    """The labels in the order of the logits."""
+    names: dict[int, str] = saved_model(model).config.id2label
+    return tuple(str(names[number]) for number in sorted(names))
+
+
+def input_limit(model: Classifier) -> int:
+    """Tokens that texts are cut to; a classifier from elsewhere does not say, and is given all it has places for."""
+    given = getattr(saved_model(model).config, "max_input_length", None)
+    if given:
+        return int(given)
+    family = family_of(backbone_config(model))
+    return family.longest_input(family.config_class.from_dict(backbone_config(model)))
+
+
+def has_gates(model: Classifier) -> bool:
+    """Whether it may skip layers."""
+    return isinstance(model, SmartBertForSequenceClassification) and len(model.gates) > 0
+
+
+def policy_of(model: Classifier) -> Policy:
+    """The thresholds in the checkpoint."""
+    config = saved_model(model).config
+    return Policy(
+        skip_threshold=float(getattr(config, "skip_threshold", 0.5)),
+        exit_threshold=float(getattr(config, "exit_threshold", 0.0)),
+    )

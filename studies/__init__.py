@@ -1,0 +1,1 @@
+"""The laboratory: experiments and their results. Not installed; run from the repository's root."""

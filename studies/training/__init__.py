@@ -1,0 +1,1 @@
+"""Rerun the comparison tables in results/: `python -m studies.training --help`."""

@@ -1,0 +1,199 @@
+"""One run of an experiment: train, measure on dev, write one small JSON file; a run that is there is not repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from filelock import FileLock, Timeout
+
+from smartbert.data.task_data import TaskData, load_task
+from smartbert.digest import digest_of, encoder_digest
+from smartbert.progress import Say
+from smartbert.training.arms import settings_of
+from smartbert.training.settings import TrainingSettings
+from smartbert.training.stages import trains_in_bf16
+from smartbert.training.train import train
+from smartbert_runtime.errors import ConfigError, InputError
+from studies.training.figures import figures
+from studies.training.tasks import TEXT_FILES, Task
+
+digest_once = cache(digest_of)
+encoder_digest_once = cache(encoder_digest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is trained: an arm's settings (its seed among them) on a task's texts, from an encoder.
+
+    label: the arm's name in tables. start: a run whose checkpoint is trained on, in place of the encoder `model`.
+    note: what has to be said about the encoder beside every number.
+    """
+
+    task: Task
+    model: str
+    start: Run | None
+    label: str
+    settings: TrainingSettings
+    data: Path | None
+    max_train_samples: int | None
+    note: str
+
+    @property
+    def backbone(self) -> str:
+        """The encoder's name in tables."""
+        return Path(self.model).name
+
+    def file(self, results: Path) -> Path:
+        """Where the run's figures lie."""
+        return results / self.task.name / self.backbone / f"{self._name}.json"
+
+    def checkpoint(self, work: Path) -> Path:
+        """Where its checkpoint is written: a place of its own for each identity, so that none is taken for another."""
+        digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+        return work / self.task.name / self.backbone / f"{self._name}-{digest[:8]}"
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two runs to be the same run: settings, texts, encoder, and where it starts."""
+        texts = self.task.dataset if self.data is None else digest_once(self.data / self.task.name, TEXT_FILES)
+        return {
+            "settings": {**asdict(settings_of(self.settings)), "precision": _precision(self.settings)},
+            "max_train_samples": self.max_train_samples,
+            "texts_from": texts,
+            "encoder": encoder_digest_once(self.model),
+            "start": None if self.start is None else self.start.identity(),
+        }
+
+    @property
+    def _name(self) -> str:
+        return f"{self.label}-seed{self.settings.seed}"
+
+
+def is_done(run: Run, results: Path) -> bool:
+    """Whether the figures of just this run lie in `results`; InputError for a file that is not a run's."""
+    file = run.file(results)
+    return file.is_file() and _as_now(read_figures(file)["run"]) == run.identity()
+
+
+def _as_now(identity: dict[str, Any]) -> dict[str, Any]:
+    """A file's identity with what its arm does not use at today's defaults, as a run's own has it."""
+    try:
+        settings = settings_of(TrainingSettings(**identity["settings"]))
+    except (TypeError, ConfigError):
+        return {}  # of another version, whose settings were others
+    start = identity["start"]
+    return {**identity, "settings": asdict(settings), "start": None if start is None else _as_now(start)}
+
+
+def read_figures(file: Path) -> dict[str, Any]:
+    """A run's file; InputError when it is not one."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not {"run", "arm", "seed", "curves"} <= set(found):
+            raise ValueError("it lacks what a run writes")
+    except (OSError, ValueError, TypeError) as err:
+        raise InputError(f"{file} is not a run's file: {err}", hint="remove it: the run is then made again") from err
+    return found
+
+
+def do_run(
+    run: Run, results: Path, work: Path, *, keep_checkpoint: bool, anew: bool = False, say: Say = lambda line: None
+) -> None:
+    """Train (or go on with what an interrupted run left in `work`, unless `anew`), measure, and write the figures.
+
+    Raises InputError where another process is training the same.
+    """
+    conditions = _conditions(run.settings)  # now: code that is committed while the run goes on is not what it ran
+    model, made = run.model, list[Path]()
+    if run.start is not None:
+        model = str(_train(run.start, run.model, _data(run.start), work, made, anew, say))
+    data = _data(run)
+    checkpoint = _train(run, model, data, work, made, anew, say)
+    found = {
+        "task": run.task.name,
+        "metric": run.task.metric,
+        "arm": run.label,
+        "backbone": run.backbone,
+        "note": run.note,
+        "seed": run.settings.seed,
+        "run": run.identity(),
+        **figures(checkpoint, data, run.model),
+        "conditions": conditions,
+    }
+    _write_whole(run.file(results), found)
+    if not keep_checkpoint:
+        for folder in made:
+            shutil.rmtree(folder)
+
+
+def _data(run: Run) -> TaskData:
+    source = run.task.source(run.data, run.max_train_samples)
+    return load_task(source, validation_fraction=run.settings.validation_fraction, seed=run.settings.seed)
+
+
+def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], anew: bool, say: Say) -> Path:
+    """The run's checkpoint, trained from `model` unless it lies in `work`; noted in `made` if it was trained now."""
+    checkpoint = run.checkpoint(work)
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    # What is being trained looks like what was interrupted, and two studies share runs.
+    lock = FileLock(checkpoint.with_name(f"{checkpoint.name}.lock"), timeout=0)
+    try:
+        with lock:
+            if not checkpoint.is_dir():
+                begun = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
+                train(model, data, checkpoint, run.settings, resume=begun and not anew, overwrite=True, say=say)
+                made.append(checkpoint)
+    except Timeout as err:
+        raise InputError(
+            f"{checkpoint} is being trained by another process", hint="wait for it, then repeat the command"
+        ) from err
+    return checkpoint
+
+
+def _conditions(settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "code": _code(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "precision": _precision(settings),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _precision(settings: TrainingSettings) -> str:
+    """What `auto` means here: figures from a GPU and from a CPU are not of one kind."""
+    return "bf16" if trains_in_bf16(settings) else "fp32"
+
+
+def _code() -> str:
+    """The commit whose code runs here, "-dirty" when it was changed since; the version where there is no repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return importlib.metadata.version("smartbert")
+
+
+def _write_whole(file: Path, found: Mapping[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    staged = file.with_suffix(".partial")
+    # A line a key: long lists stay out of the way of whoever reads the file or its changes.
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+    staged.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
+    staged.replace(file)

@@ -1,0 +1,102 @@
+"""The cut: names, signatures and modules of the parts, checked against the contract and against the whole model."""
+
+from __future__ import annotations
+
+import torch
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export.parts.modules import part_module
+from smartbert_export.parts.signatures import LAYOUTS, Part, example_inputs, parts, signature
+
+PARTS = [
+    ("embeddings", "embeddings", 0),
+    *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")],
+]
+STAGES = [
+    ("embeddings", "embeddings", 0),
+    *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "stage")],
+    ("exit_04", "exit", 4),
+]
+
+
+def facts(part: Part) -> tuple[str, str, int]:
+    return part.name, part.role, part.index
+
+
+def test_parts_come_in_the_order_in_which_a_text_meets_them(model: SmartBertForSequenceClassification) -> None:
+    names = [facts(part) for part in parts(model.config, "separate")]
+    assert names == PARTS
+    assert [name for name, _, _ in names[:5]] == ["embeddings", "gate_01", "layer_01", "exit_01", "gate_02"]
+
+
+def test_a_stage_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
+    model: SmartBertForSequenceClassification,
+) -> None:
+    fused = list(parts(model.config, "fused"))
+    assert [facts(part) for part in fused] == STAGES
+    assert list(parts(model.config, "single")) == fused, "one graph is put together from the same parts"
+
+
+def test_only_the_last_stage_is_of_another_kind_than_its_role(model: SmartBertForSequenceClassification) -> None:
+    for layout in LAYOUTS:
+        others = [part for part in parts(model.config, layout) if part.kind != part.role]
+        assert [(part.name, part.kind) for part in others] == (
+            [] if layout == "separate" else [("stage_04", "gateless stage")]
+        )
+
+
+def test_every_weight_of_the_encoder_is_in_exactly_one_part(model: SmartBertForSequenceClassification) -> None:
+    """Gates and exit heads come in another form, with weights of their own (test_heads)."""
+    addresses = [
+        parameter.data_ptr()
+        for part in parts(model.config, "separate")
+        if part.role in ("embeddings", "layer")
+        for parameter in part_module(model, part.role, part.index).parameters()
+    ]
+    assert sorted(addresses) == sorted(parameter.data_ptr() for parameter in model.backbone.parameters())
+
+
+def test_the_index_counts_layers_from_one(model: SmartBertForSequenceClassification) -> None:
+    for role, own, layer in (("gate", model.gates[0], 1), ("exit", model.exits[3], 4)):
+        found = part_module(model, role, layer).state_dict()["project.weight"]
+        assert torch.equal(found, own.state_dict()["project.weight"])
+    assert part_module(model, "layer", 2).layer is model.backbone.encoder.layer[1]
+    assert part_module(model, "stage", 2).layer is model.backbone.encoder.layer[1]
+
+
+def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassification) -> None:
+    inputs, outputs = signature(model.config, "exit")
+    assert [(spec.name, spec.dtype, spec.dims) for spec in inputs] == [
+        ("hidden", "float32", ("batch", "sequence", "32")),
+        ("mask", "float32", ("batch", "1", "1", "sequence")),
+    ]
+    assert [(spec.name, spec.dtype, spec.dims) for spec in outputs] == [("logits", "float32", ("batch", "3"))]
+
+
+def test_a_stage_puts_out_what_its_layer_its_head_and_the_next_gate_do(
+    model: SmartBertForSequenceClassification,
+) -> None:
+    layer, head, gate = (signature(model.config, kind) for kind in ("layer", "exit", "gate"))
+    assert signature(model.config, "stage") == (layer[0], (*layer[1], *head[1], *gate[1]))
+    assert signature(model.config, "gateless stage") == (layer[0], (*layer[1], *head[1]))
+
+
+def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBertForSequenceClassification) -> None:
+    for role in ("embeddings", "gate", "layer", "exit", "stage"):
+        inputs, _ = signature(model.config, role)
+        examples = example_inputs(model.config, role)
+        sizes = {
+            dim: tensor.shape[axis]
+            for spec, tensor in zip(inputs, examples, strict=True)
+            for axis, dim in enumerate(spec.dims)
+        }
+        assert sizes["batch"] >= 2 and sizes["sequence"] >= 2 and sizes["batch"] != sizes["sequence"]
+        assert len({id(tensor) for tensor in examples}) == len(examples), f"{role}: the tracer merges equal tensors"
+
+
+def test_an_example_of_a_fixed_shape_has_it(model: SmartBertForSequenceClassification) -> None:
+    for role in ("embeddings", "gate", "layer", "exit", "stage"):
+        inputs, _ = signature(model.config, role)
+        for spec, tensor in zip(inputs, example_inputs(model.config, role, (1, 16)), strict=True):
+            wanted = {"batch": 1, "sequence": 16}
+            assert tensor.shape == tuple(wanted.get(dim) or int(dim) for dim in spec.dims)

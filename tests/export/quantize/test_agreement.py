@@ -1,0 +1,236 @@
+"""What may be quantised: a part that changes too many labels is refused by name, and so is one too many together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export.parity.probes import recombined
+from smartbert_export.parts.signatures import parts
+from smartbert_export.quantize.agreement import ALONE, QuantizationReport, check_quantized
+from smartbert_runtime import SmartBert
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.engine.batch import run_batch
+from smartbert_runtime.tokenizer import Tokens
+from tests.conftest import LAYERS, SENTENCES
+
+POLICY = Policy(exit_threshold=0.5)
+
+
+@dataclass
+class Trial:
+    """fp32 graphs, and candidates of which a test may damage some."""
+
+    model: SmartBertForSequenceClassification
+    exact: Path
+    candidate: Path
+    tokens: Tokens
+
+    def check(self, layout: str = "separate", tokens: Tokens | None = None) -> QuantizationReport:
+        return check_quantized(
+            list(parts(self.model.config, layout)),
+            self.exact,
+            self.candidate,
+            tokens or self.tokens,
+            POLICY,
+            precision="int8",
+            classes=3,
+            fused=layout != "separate",
+        )
+
+    def damage(self, part: str, weight: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
+        file = self.candidate / f"{part}.onnx"
+        model = onnx.load_model_from_string(file.read_bytes())
+        (found,) = (tensor for tensor in model.graph.initializer if tensor.name == weight)
+        found.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(found)).astype(np.float32), weight))
+        file.write_bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def exact_dir(variants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every fp32 part, with its own weights."""
+    folder = tmp_path_factory.mktemp("exact")
+    for file in (variants_dir / "graphs").iterdir():
+        if file.name.count(".") == 1:
+            (folder / file.name).write_bytes(onnx.load(file).SerializeToString())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokens(classifier: SmartBert) -> Tokens:
+    texts, _ = recombined(SENTENCES, None, 120)
+    return classifier.tokenizer.encode(texts)
+
+
+@pytest.fixture
+def trial(exact_dir: Path, tmp_path: Path, model: SmartBertForSequenceClassification, tokens: Tokens) -> Trial:
+    candidate = Path(shutil.copytree(exact_dir, tmp_path / "candidate"))
+    return Trial(model=model, exact=exact_dir, candidate=candidate, tokens=tokens)
+
+
+def refused(report: QuantizationReport) -> list[str]:
+    return [refusal.part for refusal in report.refused]
+
+
+@pytest.mark.parametrize("layout", ["separate", "fused"])
+def test_candidates_that_answer_as_fp32_are_all_kept(trial: Trial, layout: str) -> None:
+    report = trial.check(layout)
+    assert (report.precision, report.texts, report.refused) == ("int8", len(trial.tokens.truncated), ())
+    assert list(report.alone) == [part.name for part in parts(trial.model.config, layout)]
+    for agreement in (*report.alone.values(), report.together):
+        assert (agreement.labels, agreement.exit_layers) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("layout", "part", "other"),
+    [
+        ("separate", "layer_03", "layer_02"),
+        ("separate", "exit_02", "exit_03"),
+        ("separate", "gate_01", "gate_03"),
+        ("fused", "stage_03", "stage_02"),
+        ("fused", "exit_04", None),
+        ("separate", "exit_04", "exit_01"),
+    ],
+)
+def test_another_parts_graph_is_refused_by_name_and_the_good_ones_are_kept(
+    trial: Trial, layout: str, part: str, other: str | None
+) -> None:
+    shutil.copy(trial.exact / f"{other or 'exit_04'}.onnx", trial.candidate / f"{part}.onnx")
+    if other is None:
+        trial.damage(part, "classify.weight", np.zeros_like)
+    report = trial.check(layout)
+    (refusal,) = report.refused
+    assert refusal.part == part and refusal.why == "alone under 99%"
+    assert refusal.agreement == report.alone[part] and refusal.agreement.labels < ALONE
+    others = {name: found.labels for name, found in report.alone.items() if name != part}
+    assert set(others.values()) == {1.0}
+    assert (report.together.labels, report.together.exit_layers) == (1.0, 1.0), "what is refused stays fp32"
+
+
+@pytest.mark.parametrize(
+    ("part", "weight"),
+    [
+        ("embeddings", "embeddings.word_embeddings.weight"),
+        ("layer_01", "layer.output.dense.weight"),
+        ("exit_01", "classify.weight"),
+    ],
+)
+def test_zeroed_weights_are_refused(trial: Trial, part: str, weight: str) -> None:
+    trial.damage(part, weight, np.zeros_like)
+    assert refused(trial.check()) == [part]
+
+
+def test_two_damaged_parts_are_both_named(trial: Trial) -> None:
+    trial.damage("layer_02", "layer.output.dense.weight", np.zeros_like)
+    trial.damage("exit_03", "classify.weight", np.zeros_like)
+    report = trial.check()
+    assert refused(report) == ["layer_02", "exit_03"]
+    assert report.together.labels == 1.0
+
+
+def test_an_exit_head_that_no_text_comes_to_is_judged_all_the_same(trial: Trial) -> None:
+    """Under other thresholds it would be asked: the agreement counts its own answers on all texts."""
+    trial.damage("exit_01", "classify.weight", np.negative)
+    report = check_quantized(
+        list(parts(trial.model.config, "separate")), trial.exact, trial.candidate, trial.tokens,
+        Policy(no_exit=True), precision="int8", classes=3, fused=False,
+    )  # fmt: skip
+    assert refused(report) == ["exit_01"] and report.alone["exit_01"].exit_layers == 1.0
+
+
+def test_a_gate_is_judged_by_the_ways_it_sends_texts(trial: Trial) -> None:
+    """Its labels and exits change, though at full depth nobody asks it."""
+    trial.damage("gate_02", "read.take.0.bias", lambda bias: bias + 100.0)
+    found = trial.check().alone["gate_02"]
+    assert found.labels < ALONE and found.exit_layers < 1.0
+    trial.damage("gate_02", "read.take.0.bias", lambda bias: bias - 100.0)
+    assert refused(trial.check()) == []
+
+
+class Folder:
+    """`engine.Parts` over a folder of graphs, some names taken from another folder."""
+
+    def __init__(self, folder: Path, damaged: Mapping[str, Path]) -> None:
+        self._folder, self._damaged = folder, damaged
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        if part not in self._sessions:
+            file = self._damaged.get(part, self._folder) / f"{part}.onnx"
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self._sessions[part] = onnxruntime.InferenceSession(str(file), options)
+        outputs: list[NDArray[np.float32]] = self._sessions[part].run(None, feeds)
+        return outputs
+
+
+@pytest.mark.parametrize("layer", [2, 3])
+def test_texts_that_leave_at_a_damaged_head_are_counted_as_leaving_elsewhere(trial: Trial, layer: int) -> None:
+    """A head that is never sure lets everybody pass, and changes nothing for those who left before or would later."""
+    fp32 = run_batch(Folder(trial.exact, {}), trial.tokens, POLICY, layers=LAYERS, classes=3)
+    leave_here = np.mean([outcome.trace.exit_layer == layer for outcome in fp32])
+    assert leave_here > 0
+    for weight in ("classify.weight", "classify.bias"):
+        trial.damage(f"exit_{layer:02d}", weight, np.zeros_like)
+    agreements = trial.check().alone
+    assert agreements[f"exit_{layer:02d}"].exit_layers == pytest.approx(1.0 - leave_here)
+    assert {found.exit_layers for part, found in agreements.items() if part != f"exit_{layer:02d}"} == {1.0}
+
+
+def head_labels(folder: Folder, tokens: Tokens) -> NDArray[np.int64]:
+    """Every head's label for every text at full depth: (layers, texts)."""
+    state, mask = folder.run("embeddings", tokens.feeds())
+    labels = []
+    for layer in range(1, LAYERS + 1):
+        (state,) = folder.run(f"layer_{layer:02d}", {"hidden": state, "mask": mask})
+        (logits_bc,) = folder.run(f"exit_{layer:02d}", {"hidden": state, "mask": mask})
+        labels.append(logits_bc.argmax(axis=1))
+    return np.stack(labels)
+
+
+def test_of_parts_good_enough_alone_the_worst_is_refused_when_all_together_are_not(
+    trial: Trial, classifier: SmartBert
+) -> None:
+    """Of 220 picked texts, layer 2 turns two (99.1 % stay), all layers together six (97.3 %), all but layer 2 none."""
+    texts, _ = recombined(SENTENCES, None, 552)
+    tokens = classifier.tokenizer.encode(texts)
+    layers = [f"layer_{layer:02d}" for layer in range(1, LAYERS + 1)]
+    for part in layers:
+        trial.damage(part, "layer.output.dense.weight", lambda weight: weight * 0.7)
+    exact_lb = head_labels(Folder(trial.exact, {}), tokens)
+
+    def turned(damaged: list[str]) -> NDArray[np.bool_]:
+        labels_lb = head_labels(Folder(trial.exact, dict.fromkeys(damaged, trial.candidate)), tokens)
+        return np.not_equal(labels_lb, exact_lb)
+
+    # Of a layer's own, its head's labels and the last one's count.
+    alone = {part: turned([part])[[number, -1]].any(axis=0) for number, part in enumerate(layers)}
+    by_one = np.stack(list(alone.values())).any(axis=0)
+    by_all, by_the_rest = turned(layers)[-1], turned([part for part in layers if part != "layer_02"])[-1]
+    by_layer_2 = alone["layer_02"] & ~np.stack([alone[p] for p in layers if p != "layer_02"]).any(axis=0)
+    rows = [
+        *np.flatnonzero(by_layer_2 & by_all & ~by_the_rest)[:2],
+        *np.flatnonzero(~by_one & by_all & ~by_the_rest)[:4],
+        *np.flatnonzero(~by_one & ~by_all & ~by_the_rest)[:214],
+    ]
+    assert len(rows) == 220, "the damage is too little or too much for this test"
+
+    report = check_quantized(
+        list(parts(trial.model.config, "separate")), trial.exact, trial.candidate, tokens.rows([int(r) for r in rows]),
+        POLICY.without_shortcuts(), precision="int8", classes=3, fused=False,
+    )  # fmt: skip
+    assert [report.alone[part].labels for part in layers] == [1.0, 218 / 220, 1.0, 1.0]
+    (refusal,) = report.refused
+    assert (refusal.part, refusal.why) == ("layer_02", "together under 98%")
+    assert refusal.agreement == report.alone["layer_02"] and refusal.agreement.labels >= ALONE
+    assert report.together.labels == 1.0, "what is told is how those that were kept agree"

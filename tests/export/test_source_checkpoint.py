@@ -1,0 +1,147 @@
+"""Opening a checkpoint: what export takes from it, and a named error with a hint for every folder that is none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import DistilBertConfig, DistilBertModel
+
+from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert_export.source_checkpoint import open_checkpoint
+from smartbert_runtime.errors import ExportError, SmartBertError
+from tests.conftest import LABELS
+
+
+@pytest.fixture
+def damaged(checkpoint_dir: Path, tmp_path: Path) -> Path:
+    """A checkpoint that a test may damage."""
+    return Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
+
+
+def change_weights(folder: Path, changes: dict[str, torch.Tensor | None]) -> None:
+    weights = {**load_file(folder / "model.safetensors"), **changes}
+    kept = {name: tensor for name, tensor in weights.items() if tensor is not None}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def refusal(folder: Path) -> SmartBertError:
+    with pytest.raises(SmartBertError) as error:
+        open_checkpoint(folder)
+    assert error.value.hint, "every error says what to do"
+    return error.value
+
+
+def test_a_checkpoint_gives_its_model_labels_tokenizer_and_digest(
+    checkpoint_dir: Path, model: SmartBertForSequenceClassification
+) -> None:
+    opened = open_checkpoint(checkpoint_dir)
+    assert opened.labels == LABELS
+    assert opened.pad_id == 0 and opened.type_ids
+    content = (checkpoint_dir / "model.safetensors").read_bytes() + (checkpoint_dir / "config.json").read_bytes()
+    assert opened.sha256 == hashlib.sha256(content).hexdigest()
+    assert opened.training == {}
+    assert json.loads(opened.tokenizer_json)["truncation"] is None
+    assert not opened.model.training
+    state = opened.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_half_precision_weights_are_opened_in_single_precision(damaged: Path) -> None:
+    weights = load_file(damaged / "model.safetensors")
+    change_weights(damaged, {name: tensor.half() for name, tensor in weights.items()})
+    opened = open_checkpoint(damaged)
+    assert {tensor.dtype for tensor in opened.model.parameters()} == {torch.float32}
+
+
+def test_a_training_report_comes_along(damaged: Path) -> None:
+    report = {"base_model": "tiny", "texts": {}, "dev": {}, "dev_full_depth": {}, "settings": {}}
+    (damaged / "training_report.json").write_text(json.dumps(report), encoding="utf-8")
+    assert open_checkpoint(damaged).training == report
+
+
+def test_a_report_without_what_the_summary_tells_is_named(damaged: Path) -> None:
+    (damaged / "training_report.json").write_text('{"base_model": "tiny"}', encoding="utf-8")
+    assert "lacks what smartbert-train writes" in str(refusal(damaged))
+
+
+def test_a_missing_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "nowhere")
+    assert isinstance(error, ExportError)
+    assert "nowhere is not a checkpoint: it has no config.json" in str(error)
+    assert "smartbert-train" in error.hint
+
+
+def test_a_folder_without_weights_is_no_checkpoint(damaged: Path) -> None:
+    (damaged / "model.safetensors").unlink()
+    assert "it has no model.safetensors" in str(refusal(damaged))
+
+
+def test_a_family_that_cannot_be_exported_is_refused_with_those_that_can(tmp_path: Path) -> None:
+    DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=8)).save_pretrained(
+        tmp_path / "other"
+    )
+    error = refusal(tmp_path / "other")
+    assert isinstance(error, ExportError)
+    assert "holds a 'distilbert' model, which cannot be exported" in str(error)
+    assert "smartbert-train" in error.hint
+    assert "bert, roberta" in error.hint
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '"text"', ""])
+def test_a_config_that_is_no_config_is_named(damaged: Path, content: str) -> None:
+    (damaged / "config.json").write_text(content, encoding="utf-8")
+    error = refusal(damaged)
+    assert isinstance(error, ExportError)
+    assert "config.json is not a model's config" in str(error)
+
+
+def test_a_missing_weight_is_named(damaged: Path) -> None:
+    change_weights(damaged, {"gates.2.decide.bias": None})
+    error = refusal(damaged)
+    assert isinstance(error, ExportError)
+    assert "lacks 1 weights, such as gates.2.decide.bias" in str(error)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_a_number_is_named(damaged: Path, value: float) -> None:
+    weight = load_file(damaged / "model.safetensors")["exits.1.dense.weight"]
+    weight[3, 5] = value
+    change_weights(damaged, {"exits.1.dense.weight": weight})
+    error = refusal(damaged)
+    assert isinstance(error, ExportError)
+    assert "the weight exits.1.dense.weight holds NaN or infinite values" in str(error)
+
+
+def test_a_weight_of_another_shape_is_refused(damaged: Path) -> None:
+    change_weights(damaged, {"exits.1.classify.weight": torch.zeros(2, 16)})
+    assert "cannot be loaded" in str(refusal(damaged))
+
+
+def test_weights_that_were_cut_off_are_refused(damaged: Path) -> None:
+    content = (damaged / "model.safetensors").read_bytes()
+    (damaged / "model.safetensors").write_bytes(content[: len(content) // 2])
+    error = refusal(damaged)
+    assert isinstance(error, ExportError)
+    assert "cannot be loaded" in str(error)
+
+
+def test_a_missing_tokenizer_is_named(damaged: Path) -> None:
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        (damaged / file).unlink(missing_ok=True)
+    assert "tokenizer" in str(refusal(damaged))
+
+
+def test_a_damaged_training_report_is_named(damaged: Path) -> None:
+    (damaged / "training_report.json").write_text('{"base_model": ', encoding="utf-8")
+    assert "training_report.json" in str(refusal(damaged))
+
+
+def test_training_only_weights_in_the_file_are_left_out(damaged: Path) -> None:
+    change_weights(damaged, {"contrast.0.layers.0.weight": torch.ones(16, 32)})
+    assert not [name for name in open_checkpoint(damaged).model.state_dict() if "contrast" in name]

@@ -1,0 +1,367 @@
+"""verify: a good package passes, and a wrong weight is blamed on exactly the part that holds it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.errors import IntegrityError, ManifestError, ParityError
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.parity.golden import Golden, read_golden
+from smartbert_runtime.parity.verify import QUANTIZED_TOLERANCE, VerifyReport, check_files, require_parity, verify
+from smartbert_runtime.sessions.sessions import Sessions
+from tests.conftest import SENTENCES
+from tests.helpers import change_weight, edit_manifest, refresh_hashes, swap_files
+from tests.runtime.packages import LAYOUTS, VARIANTS, Document, flip_byte, scale_weight
+
+ORACLE = "the golden samples"
+POLICY = Policy(exit_threshold=0.5)
+NAMES = ["embeddings", *(f"{role}_{index:02d}" for index in range(1, 5) for role in ("gate", "layer", "exit"))]
+
+
+def check(
+    folder: Path, golden: Golden, *, policy: Policy = POLICY, part: str | None = None, variant: str = "separate-fp32"
+) -> VerifyReport:
+    package = open_package(folder)
+    sessions = Sessions(package, package.manifest.variant(*variant.split("-")))
+    return verify(sessions, golden, policy, oracle=ORACLE, part=part)
+
+
+def failures(report: VerifyReport) -> list[str]:
+    return [found.part for found in report.parts if not found.difference.ok]
+
+
+@pytest.fixture(scope="module")
+def golden(package_dir: Path) -> Golden:
+    return read_golden(open_package(package_dir))
+
+
+@pytest.fixture(scope="module")
+def scratch(package_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One copy for many small damages; each test puts back what it changed."""
+    yield Path(shutil.copytree(package_dir, tmp_path_factory.mktemp("scratch") / "out"))
+
+
+def test_the_package_agrees_with_its_golden_samples(package_dir: Path, golden: Golden) -> None:
+    package = open_package(package_dir)
+    heard: list[str] = []
+    sessions = Sessions(package, package.manifest.variant())
+    report = verify(sessions, golden, package.manifest.golden.policy, oracle=ORACLE, on_part=heard.append)
+    assert report.first_failure is None
+    assert (report.variant, report.oracle) == ("separate-fp32", ORACLE)
+    assert heard == [found.part for found in report.parts] == NAMES
+    assert [texts.how for texts in report.texts] == ["texts one by one", "texts in batches of 32"]
+    for texts in report.texts:
+        assert (texts.decisions.texts, texts.decisions.different, texts.decisions.near) == (len(SENTENCES), (), ())
+        assert texts.decisions.label_agreement == 1.0
+    assert require_parity(report) is report
+
+
+def test_more_texts_than_a_batch_holds_are_compared_each_with_its_own_trace(package_dir: Path, golden: Golden) -> None:
+    rows = [*range(len(SENTENCES))] * 3
+    repeated = replace(golden, tokens=golden.tokens.rows(rows), traces=tuple(golden.traces[row] for row in rows))
+    report = check(package_dir, repeated)
+    assert report.first_failure is None
+    assert [texts.decisions.texts for texts in report.texts] == [72, 72]
+
+
+def test_one_part_can_be_checked_alone(package_dir: Path, golden: Golden) -> None:
+    report = check(package_dir, golden, part="layer_03")
+    assert [found.part for found in report.parts] == ["layer_03"]
+    assert report.texts == ()
+    with pytest.raises(ManifestError, match="no part 'layer_05'"):
+        check(package_dir, golden, part="layer_05")
+
+
+def test_samples_without_texts_check_the_parts_only(package_dir: Path, golden: Golden) -> None:
+    report = check(package_dir, replace(golden, traces=()))
+    assert (report.first_failure, len(report.parts), report.texts) == (None, len(NAMES), ())
+
+
+@pytest.mark.parametrize("role", ["layer", "gate", "exit"])
+def test_two_swapped_parts_are_both_found_and_the_first_is_named(scratch: Path, golden: Golden, role: str) -> None:
+    names = f"graphs/{role}_02.onnx", f"graphs/{role}_03.onnx"
+    swap_files(scratch, *names)
+    report = check(scratch, golden)
+    swap_files(scratch, *names)
+    assert failures(report) == [f"{role}_02", f"{role}_03"]
+    assert report.first_failure == f"{role}_02"
+    assert not any(texts.decisions.ok for texts in report.texts)
+    with pytest.raises(ParityError, match=rf"^{role}_02 differs from the golden samples: ") as caught:
+        require_parity(report)
+    assert caught.value.report is report
+
+
+def matrices(file: Path) -> list[str]:
+    """Names of the weight matrices among the graph's initialisers."""
+    return [
+        weight.name
+        for weight in onnx.load(file).graph.initializer
+        if len(weight.dims) >= 2 and weight.data_type == onnx.TensorProto.FLOAT
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "count"),
+    [
+        ("embeddings", 3),  # word, position, segment
+        ("gate_02", 3),  # W, what query and key became, what value and decision became
+        ("layer_03", 6),  # query, key, value, output, two of the feed-forward network
+        ("exit_04", 6),  # W, query, key, value, dense, classes
+    ],
+)
+def test_any_weight_matrix_one_percent_off_is_blamed_on_its_part(
+    scratch: Path, golden: Golden, part: str, count: int
+) -> None:
+    file = scratch / "graphs" / f"{part}.onnx"
+    original = file.read_bytes()
+    names = matrices(file)
+    assert len(names) == count
+    blamed = {}
+    for name in names:
+        change_weight(scratch, part, name, lambda weight: weight * 1.01)
+        report = check(scratch, golden)
+        blamed[name] = (report.first_failure, failures(report))
+        file.write_bytes(original)
+        refresh_hashes(scratch)
+    assert blamed == {name: (part, [part]) for name in names}
+
+
+def test_a_nan_that_only_a_later_probe_meets_is_not_overlooked(package_dir: Path, golden: Golden) -> None:
+    hidden_lbsh = golden.probes[1].hidden_lbsh.copy()
+    hidden_lbsh[1, -1, 0, 0] = np.nan
+    report = check(
+        package_dir, replace(golden, probes=(golden.probes[0], replace(golden.probes[1], hidden_lbsh=hidden_lbsh)))
+    )
+    assert report.first_failure == "layer_01"
+
+
+def test_a_wrong_mask_is_found(package_dir: Path, golden: Golden) -> None:
+    probe = golden.probes[1]
+    assert (probe.mask_b11s == -10000.0).any()
+    wrong = replace(probe, mask_b11s=np.zeros_like(probe.mask_b11s))
+    assert check(package_dir, replace(golden, probes=(golden.probes[0], wrong))).first_failure == "embeddings"
+
+
+def test_other_decisions_fail_although_every_part_agrees(package_dir: Path, golden: Golden) -> None:
+    report = check(package_dir, golden, policy=Policy(exit_threshold=0.9))
+    assert failures(report) == []
+    assert report.first_failure == "texts one by one"
+    with pytest.raises(ParityError, match=r"^texts one by one: answers differ .* every part agrees$") as caught:
+        require_parity(report)
+    assert (caught.value.exit_code, caught.value.report) == (3, report)
+    assert "smartbert-verify" in caught.value.hint
+
+
+def test_every_file_is_hashed(package_copy: Path) -> None:
+    # 13 graphs, 2 of the tokenizer, 2 golden ones.
+    assert check_files(open_package(package_copy)) == 17
+    for name in ("graphs/gate_04.onnx", "golden/texts.jsonl"):
+        flip_byte(package_copy / name, 100)
+        with pytest.raises(IntegrityError, match=f"^{name} does not match the manifest"):
+            check_files(open_package(package_copy))
+        flip_byte(package_copy / name, 100)
+    assert check_files(open_package(package_copy)) == 17
+
+
+# Layouts and precisions
+
+
+HOW = {
+    "separate": ["texts one by one", "texts in batches of 32"],
+    "fused": ["texts one by one", "texts in batches of 32"],
+    "single": ["model.onnx, text by text"],
+}
+STAGES = ["embeddings", *(f"{role}_{index:02d}" for index in range(1, 5) for role in ("gate", "stage"))]
+
+
+@pytest.fixture(scope="module")
+def layouts_golden(layouts_dir: Path) -> Golden:
+    return read_golden(open_package(layouts_dir))
+
+
+@pytest.fixture(scope="module")
+def layouts_scratch(layouts_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One copy for many small damages; each test puts back what it changed."""
+    yield Path(shutil.copytree(layouts_dir, tmp_path_factory.mktemp("layouts") / "out"))
+
+
+def layer_files(folder: Path, variant: str, role: str = "layer") -> dict[str, str]:
+    """Part -> file, of the parts with this role that the variant really has in its precision."""
+    components = open_package(folder).manifest.in_variant(variant)
+    precision = variant.split("-")[1]
+    return {
+        component.name: component.files[variant].file
+        for component in components
+        if component.role == role and (precision == "fp32" or f".{precision}." in component.files[variant].file)
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_agrees_with_the_samples_each_in_its_ways(
+    layouts_dir: Path, layouts_golden: Golden, variant: str
+) -> None:
+    report = check(layouts_dir, layouts_golden, variant=variant)
+    layout, precision = variant.split("-")
+    assert (report.first_failure, report.variant) == (None, variant)
+    parts = {"separate": NAMES, "fused": [*STAGES[:-1], "exit_04", STAGES[-1]], "single": []}[layout]
+    assert sorted(found.part for found in report.parts) == sorted(parts)
+    assert [texts.how for texts in report.texts] == HOW[layout]
+    for texts in report.texts:
+        assert texts.decisions.exact == (precision == "fp32")
+        if precision == "fp32":
+            assert texts.decisions.different == ()
+
+
+def test_a_quantised_part_is_held_to_a_wider_tolerance_and_an_fp32_one_is_not(
+    layouts_dir: Path, layouts_golden: Golden
+) -> None:
+    allowed = {
+        variant: {
+            found.part: found.difference.tolerance
+            for found in check(layouts_dir, layouts_golden, variant=variant).parts
+        }
+        for variant in ("separate-fp32", "separate-int8", "fused-fp32")
+    }
+    assert max(allowed["separate-fp32"].values()) < 1e-4
+    assert max(allowed["fused-fp32"].values()) < 1e-3
+    for part, file in layer_files(layouts_dir, "separate-int8").items():
+        assert ".int8." in file and allowed["separate-int8"][part] >= QUANTIZED_TOLERANCE["int8"]
+    # A stage is held to more than a layer, because its heads read what the layer put out.
+    assert allowed["fused-fp32"]["stage_02"] > allowed["separate-fp32"]["layer_02"]
+    assert allowed["fused-fp32"]["gate_01"] == allowed["separate-fp32"]["gate_01"]
+
+
+def test_a_part_that_stayed_fp32_in_a_quantised_variant_is_checked_as_fp32(
+    layouts_copy: Path, layouts_golden: Golden
+) -> None:
+    def refuse(document: Document) -> None:
+        (exit_head,) = (entry for entry in document["components"] if entry["name"] == "exit_02")
+        exit_head["files"]["separate-int8"] = exit_head["files"]["separate-fp32"]
+
+    scale_weight(layouts_copy, "exit_02", "read.take.0.1.weight", 1.01)
+    assert check(layouts_copy, layouts_golden, variant="separate-int8").first_failure is None
+    edit_manifest(layouts_copy, refuse)
+    assert check(layouts_copy, layouts_golden, variant="separate-int8").first_failure == "exit_02"
+
+
+def test_two_quantised_layers_exchanged_are_both_found_and_the_first_is_named(
+    layouts_scratch: Path, layouts_golden: Golden
+) -> None:
+    layers = layer_files(layouts_scratch, "separate-int8")
+    assert len(layers) >= 2
+    (first, one), *_, (last, other) = layers.items()
+    swap_files(layouts_scratch, one, other)
+    reports = {variant: check(layouts_scratch, layouts_golden, variant=variant) for variant in VARIANTS}
+    swap_files(layouts_scratch, one, other)
+    assert failures(reports["separate-int8"]) == [first, last]
+    with pytest.raises(ParityError, match=f"^{first} differs from the golden samples: ") as caught:
+        require_parity(reports["separate-int8"])
+    assert caught.value.exit_code == 3
+    # The quantised stages borrow these weights; nothing in fp32 does.
+    assert failures(reports["fused-int8"]) == [name.replace("layer", "stage") for name in (first, last)]
+    assert reports["single-int8"].first_failure == HOW["single"][0]
+    assert [reports[f"{layout}-fp32"].first_failure for layout in LAYOUTS] == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("part", "weight"),
+    [
+        ("layer_02", "layer.attention.self.value.weight"),
+        ("gate_03", "read.ask.0.weight"),
+        *(("exit_02", f"read.{name}") for name in ("ask.0.0.weight", "ask.0.1.weight_aio")),
+        *(("exit_02", f"read.{name}") for name in ("take.0.0.weight_aio", "take.0.1.weight")),
+    ],
+)
+def test_damage_to_a_weight_that_layouts_share_is_found_in_each(
+    layouts_scratch: Path, layouts_golden: Golden, part: str, weight: str
+) -> None:
+    file = layouts_scratch / "graphs" / f"{part}.onnx"
+    original = file.read_bytes()
+    scale_weight(layouts_scratch, part, weight, 1.01)
+    found = {layout: check(layouts_scratch, layouts_golden, variant=f"{layout}-fp32").first_failure for layout in HOW}
+    file.write_bytes(original)
+    refresh_hashes(layouts_scratch)
+    if part == "gate_03":
+        # Of what a gate says, the single graph tells no more than which layers were run: they are the same.
+        del found["single"]
+    expected = {"separate": part, "fused": "stage_02", "single": "model.onnx, text by text"}
+    assert found == {layout: expected[layout] for layout in found}
+
+
+def own_matrices(file: Path) -> list[str]:
+    """Names of the weight matrices that the graph holds itself."""
+    return [
+        weight.name
+        for weight in onnx.load(file, load_external_data=False).graph.initializer
+        if len(weight.dims) >= 2 and weight.data_type == onnx.TensorProto.FLOAT and weight.raw_data
+    ]
+
+
+def test_any_own_weight_matrix_of_a_stage_one_percent_off_is_blamed_on_it(
+    layouts_scratch: Path, layouts_golden: Golden
+) -> None:
+    file = layouts_scratch / "graphs" / "stage_02.onnx"
+    original = file.read_bytes()
+    names = own_matrices(file)
+    # W of both heads in one, what the gate's value and decision became, the classes, and what keeps the heads apart:
+    # of a number that means "not this one", one percent is nothing.
+    apart = "heads.read.others_1a1r"
+    assert len(names) == 4 and apart in names
+    blamed = {}
+    for name in names:
+        scale_weight(layouts_scratch, "stage_02", name, 0.0 if name == apart else 1.01)
+        report = check(layouts_scratch, layouts_golden, variant="fused-fp32")
+        blamed[name] = (report.first_failure, failures(report))
+        file.write_bytes(original)
+        refresh_hashes(layouts_scratch)
+    assert blamed == {name: ("stage_02", ["stage_02"]) for name in names}
+
+
+def test_two_swapped_stages_are_both_found(layouts_scratch: Path, layouts_golden: Golden) -> None:
+    names = "graphs/stage_01.onnx", "graphs/stage_03.onnx"
+    borrowed = [open_package(layouts_scratch).manifest.component(f"stage_0{n}").files["fused-fp32"] for n in (1, 3)]
+    assert all(entry.borrowed for entry in borrowed)
+    swap_files(layouts_scratch, *names)
+    report = check(layouts_scratch, layouts_golden, variant="fused-fp32")
+    swap_files(layouts_scratch, *names)
+    assert failures(report) == ["stage_01", "stage_03"]
+
+
+@pytest.mark.parametrize(
+    "weight", ["stage_02/heads.classify.weight", "gate_01/read.take.0.weight", "stage_03/heads.read.take.1.weight"]
+)
+def test_damage_to_the_single_graph_is_named_as_the_model(
+    layouts_scratch: Path, layouts_golden: Golden, weight: str
+) -> None:
+    file = layouts_scratch / "graphs" / "model.onnx"
+    original = file.read_bytes()
+    scale_weight(layouts_scratch, "model", weight, -1.0)
+    report = check(layouts_scratch, layouts_golden, variant="single-fp32")
+    others = [check(layouts_scratch, layouts_golden, variant=f"{name}-fp32").first_failure for name in LAYOUTS[:2]]
+    file.write_bytes(original)
+    refresh_hashes(layouts_scratch)
+    assert report.parts == () and report.first_failure == "model.onnx, text by text"
+    assert others == [None, None]
+    with pytest.raises(ParityError, match=r"^model\.onnx, text by text: answers differ from the golden samples"):
+        require_parity(report)
+
+
+def test_another_policy_fails_as_the_model_too(layouts_dir: Path, layouts_golden: Golden) -> None:
+    report = check(layouts_dir, layouts_golden, variant="single-fp32", policy=Policy(exit_threshold=0.9))
+    assert report.first_failure == "model.onnx, text by text"
+
+
+def test_borrowing_files_are_hashed_with_all_others(layouts_copy: Path) -> None:
+    files = len(list((layouts_copy / "graphs").iterdir()))
+    assert check_files(open_package(layouts_copy)) == files + 4
+    flip_byte(layouts_copy / "graphs" / "model.onnx", 100)
+    with pytest.raises(IntegrityError, match=r"^graphs/model\.onnx does not match the manifest"):
+        check_files(open_package(layouts_copy))

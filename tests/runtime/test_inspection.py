@@ -1,0 +1,109 @@
+"""inspect: what a folder holds, counted without running a text, and by whom its nodes would be taken."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smartbert_runtime.errors import IntegrityError, ProviderError
+from smartbert_runtime.inspection import Inspection, VariantFacts, inspect_package
+from smartbert_runtime.package.open import open_package
+from smartbert_runtime.sessions.providers import CPU
+from tests.conftest import LABELS, LAYERS
+from tests.runtime.packages import VARIANTS, flip_byte
+
+PHONES = ["CoreMLExecutionProvider (MLProgram)", "CoreMLExecutionProvider (NeuralNetwork)", "NnapiExecutionProvider"]
+
+
+@pytest.fixture(scope="module")
+def found(layouts_dir: Path) -> Inspection:
+    return inspect_package(open_package(layouts_dir))
+
+
+def variant(found: Inspection, name: str) -> VariantFacts:
+    (facts,) = (facts for facts in found.variants if facts.variant.name == name)
+    return facts
+
+
+def test_facts_of_the_model_are_those_of_the_manifest(found: Inspection, layouts_dir: Path) -> None:
+    manifest = open_package(layouts_dir).manifest
+    assert (found.family, found.layers, found.hidden_size, found.max_length) == ("bert", LAYERS, 32, 24)
+    assert (found.labels, found.fixed_shape, found.notes) == (LABELS, None, ())
+    assert found.checkpoint_sha256 == manifest.provenance.checkpoint_sha256
+    assert set(found.packages) == {"smartbert", "torch", "transformers", "onnx"}
+
+
+def test_every_variant_is_listed_with_its_presets_and_parts_in_running_order(
+    found: Inspection, layouts_dir: Path
+) -> None:
+    manifest = open_package(layouts_dir).manifest
+    assert [facts.variant.name for facts in found.variants] == VARIANTS
+    for facts in found.variants:
+        assert list(facts.presets) == ["default", "full-depth"]
+        assert facts.presets["default"].exit_threshold == 0.5 and facts.presets["full-depth"].no_exit
+        parts = [component.name for component in manifest.in_variant(facts.variant.name)]
+        assert [part.part for part in facts.parts] == parts
+    assert [part.part for part in variant(found, "single-fp32").parts] == ["model"]
+
+
+def test_a_parts_facts_are_those_of_its_file(found: Inspection, layouts_dir: Path) -> None:
+    by_name = {part.part: part for part in variant(found, "fused-fp32").parts}
+    stage, gate = by_name["stage_02"], by_name["gate_02"]
+    assert (stage.role, stage.file) == ("stage", "graphs/stage_02.onnx")
+    assert stage.inputs == ("hidden (batch,sequence,32)", "mask (batch,1,1,sequence)")
+    assert stage.outputs == ("hidden_next (batch,sequence,32)", "logits (batch,3)", "skip_logit (batch)")
+    assert stage.bytes == (layouts_dir / stage.file).stat().st_size
+    # Four weights of 32x32 and two of 32x64 lie in layer_02.onnx; in exit_02.onnx two of 16x16, and two of 4x16 for
+    # each of its four attention heads; in gate_03.onnx the 16 numbers for each of two heads that the first token asks.
+    layer, exit_head, gate_next = 4 * 32 * 32 + 2 * 32 * 64, 2 * 16 * 16 + 2 * 4 * (4 * 16), (2 * 16) * 16
+    assert stage.borrowed_bytes == 4 * (layer + exit_head + gate_next)
+    assert gate.borrowed_bytes == 0
+    assert by_name["stage_04"].outputs == ("hidden_next (batch,sequence,32)", "logits (batch,3)")
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variants_size_counts_each_file_that_it_reads_once(found: Inspection, layouts_dir: Path, name: str) -> None:
+    manifest = open_package(layouts_dir).manifest
+    entries = [component.files[name] for component in manifest.in_variant(name)]
+    files = {entry.file for entry in entries} | {weight.file for entry in entries for weight in entry.borrowed}
+    assert variant(found, name).bytes == sum((layouts_dir / file).stat().st_size for file in files)
+    if name == "fused-fp32":
+        assert {"graphs/layer_02.onnx", "graphs/stage_02.onnx"} <= files
+
+
+def test_every_part_says_what_phones_would_take(found: Inspection) -> None:
+    for facts in found.variants:
+        for part in facts.parts:
+            assert list(part.coverage) == PHONES
+            for taken, nodes in part.coverage.values():
+                assert 0 <= taken <= nodes and nodes > 0
+
+
+def test_without_providers_nothing_is_loaded_and_with_them_every_node_is_placed(
+    found: Inspection, package_dir: Path
+) -> None:
+    assert {part.placement == {} for facts in found.variants for part in facts.parts} == {True}
+    (facts,) = inspect_package(open_package(package_dir), providers=[CPU]).variants
+    for part in facts.parts:
+        assert list(part.placement) == [CPU] and part.placement[CPU] > 5
+
+
+def test_files_are_hashed_when_they_are_loaded(package_copy: Path) -> None:
+    flip_byte(package_copy / "graphs" / "gate_03.onnx", 500)
+    package = open_package(package_copy)
+    inspect_package(package)
+    with pytest.raises(IntegrityError, match=r"^graphs/gate_03\.onnx does not match"):
+        inspect_package(package, providers=[CPU])
+
+
+def test_an_unknown_provider_is_refused(package_dir: Path) -> None:
+    with pytest.raises(ProviderError, match="no provider 'WarpDriveExecutionProvider'"):
+        inspect_package(open_package(package_dir), providers=["WarpDriveExecutionProvider"])
+
+
+def test_as_dict_is_ready_for_json(found: Inspection) -> None:
+    document = json.loads(json.dumps(found.as_dict()))
+    assert [facts["variant"]["name"] for facts in document["variants"]] == VARIANTS
+    assert document["variants"][0]["parts"][0]["inputs"][0] == "input_ids (batch,sequence)"

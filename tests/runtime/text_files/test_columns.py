@@ -1,0 +1,211 @@
+"""records: txt, csv, tsv and jsonl as they are found in the wild, and the line number in every refusal."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from smartbert_runtime.errors import InputError
+from smartbert_runtime.text_files.columns import Columns, choose_columns
+from smartbert_runtime.text_files.examples import Examples, read_examples
+
+BOM = b"\xef\xbb\xbf"
+
+
+def read(
+    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labelled: bool = False
+) -> Examples:
+    """Write the file and read it."""
+    file = folder / name
+    file.write_bytes(content.encode() if isinstance(content, str) else content)
+    return read_examples(file, columns, labelled=labelled)
+
+
+def refusal(
+    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labelled: bool = False
+) -> tuple[str, str]:
+    """What is said after the file's name, and the hint."""
+    with pytest.raises(InputError) as caught:
+        read(folder, name, content, columns, labelled=labelled)
+    message = str(caught.value)
+    assert message.startswith(str(folder / name))
+    return message.removeprefix(str(folder / name)), caught.value.hint
+
+
+# What is read
+
+
+@pytest.mark.parametrize("head", [b"", BOM])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "down, down\n“oh”\n"),
+        ("a.csv", 'text,label\n"down, down",x\n“oh”,y\n'),
+        ("a.tsv", "text\tlabel\ndown, down\tx\n“oh”\ty\n"),
+        ("a.jsonl", '{"text": "down, down", "label": "x"}\n{"text": "“oh”", "label": "y"}\n'),
+    ],
+)
+def test_each_format_is_read_with_and_without_bom_and_crlf(
+    tmp_path: Path, name: str, content: str, end: str, head: bytes
+) -> None:
+    examples = read(tmp_path, name, head + content.replace("\n", end).encode(), labelled=not name.endswith("txt"))
+    assert examples.texts == ("down, down", "“oh”")
+    assert examples.labels == (None if name.endswith("txt") else ("x", "y"))
+    assert examples.lines == ((2, 3) if name.endswith(("csv", "tsv")) else (1, 2))
+    assert (examples.pairs, len(examples), examples.source) == (None, 2, str(tmp_path / name))
+
+
+def test_a_last_line_without_its_end_and_a_name_in_capitals_are_read(tmp_path: Path) -> None:
+    assert read(tmp_path, "A.TXT", "one\ntwo").texts == ("one", "two")
+
+
+def test_csv_quotes_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+    examples = read(tmp_path, "a.csv", 'text,label\n"a ""b"", c\nd",x\ne,y\n')
+    assert examples.texts == ('a "b", c\nd', "e")
+    assert examples.lines[-1] == 4
+
+
+def test_tsv_has_no_quoting_as_glue_has_it(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.tsv", 'sentence\tlabel\nsay "hi\t1\n"so"\t0\n').texts == ('say "hi', '"so"')
+
+
+def test_line_breaks_of_other_alphabets_do_not_end_a_line(tmp_path: Path) -> None:
+    assert read(tmp_path, "a.txt", "a\u2028b\nc\x0bd\n").texts == ("a\u2028b", "c\x0bd")
+    assert read(tmp_path, "a.jsonl", '{"text": "a\u2028b"}\n').texts == ("a\u2028b",)
+
+
+def test_jsonl_numbers_and_truth_values_become_their_json_text(tmp_path: Path) -> None:
+    content = '{"text": 12, "label": 1}\n\n{"text": "b", "label": true, "more": [1]}\n'
+    examples = read(tmp_path, "a.jsonl", content, labelled=True)
+    assert (examples.texts, examples.labels, examples.lines) == (("12", "b"), ("1", "true"), (1, 3))
+
+
+@pytest.mark.parametrize("content", ['\n {"text": "a"}\n{"text": "b"}\n', "a\nb\n"])
+def test_standard_input_is_jsonl_when_it_begins_like_it_and_else_txt(
+    monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    examples = read_examples("-")
+    assert (examples.texts, examples.source) == (("a", "b"), "standard input")
+
+
+def test_errors_name_standard_input_and_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "a"}\n{"text"\n')))
+    with pytest.raises(InputError, match=r"^standard input, line 2: not JSON"):
+        read_examples("-")
+
+
+# Which columns
+
+
+@pytest.mark.parametrize(
+    ("available", "columns", "chosen"),
+    [
+        (["idx", "sentence", "label"], Columns(), ("sentence", None)),
+        (["sentence1", "sentence2", "label"], Columns(), ("sentence1", "sentence2")),
+        (["question", "sentence"], Columns(), ("question", "sentence")),
+        (["question1", "question2"], Columns(), ("question1", "question2")),
+        (["premise", "hypothesis"], Columns(), ("premise", "hypothesis")),
+        (["text_pair", "text"], Columns(), ("text", "text_pair")),
+        (["text", "sentence"], Columns(text="text"), ("text", None)),
+        (["body", "title"], Columns(text="body", pair="title"), ("body", "title")),
+        (["text", "title"], Columns(pair="title"), ("text", "title")),
+    ],
+)
+def test_columns_are_found_by_name_unless_named(
+    available: list[str], columns: Columns, chosen: tuple[str, str | None]
+) -> None:
+    assert choose_columns(available, columns, "a.csv") == chosen
+
+
+def test_pairs_are_read_side_by_side(tmp_path: Path) -> None:
+    examples = read(tmp_path, "a.tsv", "question1\tquestion2\na\tb\nc\td\n")
+    assert (examples.texts, examples.pairs) == (("a", "c"), ("b", "d"))
+
+
+def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
+    content = "text,mood\na,b\n"
+    columns = Columns(text="body")
+    assert refusal(tmp_path, "a.csv", content, columns) == (" has no column 'body'", "its columns: text, mood")
+    columns = Columns(text="text", pair="other")
+    assert refusal(tmp_path, "a.csv", content, columns) == (" has no column 'other'", "its columns: text, mood")
+    message, hint = refusal(tmp_path, "a.csv", content, labelled=True)
+    assert message == " has no column 'label' for the labels"
+    assert "text, mood" in hint
+    assert "--label-column" in hint
+
+
+def test_columns_that_nobody_knows_are_asked_for(tmp_path: Path) -> None:
+    message, hint = refusal(tmp_path, "a.csv", "body,mood\na,b\n")
+    assert message == ": which column holds the text?"
+    assert "body, mood" in hint
+
+
+def test_a_pair_that_only_later_lines_have_is_not_dropped_silently(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "text_pair": "c"}\n')[0].startswith(", line ")
+
+
+def test_a_text_missing_in_the_first_line_is_named_with_its_line(tmp_path: Path) -> None:
+    message, _ = refusal(tmp_path, "a.jsonl", '{"text": null, "label": "x"}\n{"text": "b", "label": "y"}\n')
+    assert message == ", line 1: text is empty"
+
+
+# What is refused, and where
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", "a\n\nb\n", ", line 2: text is empty"),
+        ("a.csv", "text,label\na,x\n  ,y\n", ", line 3: text is empty"),
+        ("a.csv", 'text,label\n"a\nb",x\n"",y\n', ", line 4: text is empty"),
+        ("a.tsv", "sentence1\tsentence2\na\tb\nc\t\n", ", line 3: sentence2 is empty"),
+        ("a.jsonl", '{"text": "a"}\n{"text": null}\n', ", line 2: text is empty"),
+        ("a.jsonl", '{"text": "a"}\n{"label": "x"}\n', ", line 2: text is empty"),
+        ("a.jsonl", '{"text": "a"}\n["b"]\n', ", line 2: not a JSON object"),
+        ("a.csv", "text,label\na,x\nb\n", ", line 3: 1 fields where the header has 2"),
+        ("a.csv", "text,label\na,b,x\n", ", line 2: 3 fields where the header has 2"),
+        ("a.tsv", "text\tlabel\na\tb\tx\n", ", line 2: 3 fields where the header has 2"),
+        ("a.csv", 'text,label\na,x\n"b"c,y\n', ", line 3: ',' expected after '\"'"),
+        ("a.csv", 'text,label\n"a,x\n', ", line 2: unexpected end of data"),
+        ("a.csv", "text,text\na,b\n", ": the column 'text' occurs twice"),
+        ("a.txt", "", " holds no rows"),
+        ("a.csv", "text,label\n", " holds no rows"),
+        ("a.jsonl", "\n\n", " holds no rows"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_its_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+    assert refusal(tmp_path, name, content)[0] == message
+
+
+def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+    message, hint = refusal(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": \n')
+    assert message.startswith(", line 2: not JSON (")
+    assert hint == "one JSON object a line"
+
+
+def test_an_empty_label_is_refused_only_where_labels_are_wanted(tmp_path: Path) -> None:
+    content = "text,label\na,x\nb,\n"
+    assert read(tmp_path, "a.csv", content).labels is None
+    assert refusal(tmp_path, "a.csv", content, labelled=True)[0] == ", line 3: label is empty"
+
+
+@pytest.mark.parametrize("head", [b"", BOM])
+@pytest.mark.parametrize(("content", "line"), [(b"\xffab\n", 1), (b"ab\n\xff\n", 2), (b"a\n\nbcdef\xc3\n", 3)])
+def test_bytes_that_are_not_utf8_are_named_with_their_line(
+    tmp_path: Path, head: bytes, content: bytes, line: int
+) -> None:
+    message, hint = refusal(tmp_path, "a.txt", head + content)
+    assert (message, hint) == (f", line {line}: not UTF-8 text", "convert the file to UTF-8")
+
+
+def test_a_missing_file_a_folder_and_an_unknown_ending_are_input_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gone\.txt cannot be read: No such file"):
+        read_examples(tmp_path / "gone.txt")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_examples(tmp_path)
+    assert refusal(tmp_path, "a.xlsx", "a") == (": unknown kind of file", "known endings: .txt, .csv, .tsv, .jsonl")
