@@ -82,7 +82,7 @@ def change_weight(
     graph = onnx.load_model_from_string(file.read_bytes())
     (found,) = (initializer for initializer in graph.graph.initializer if initializer.name == weight)
     changed = change(numpy_helper.to_array(found)).astype(np.float32)
-    found.raw_data = changed.tobytes()  # in place: other graphs may borrow what lies behind it
+    found.raw_data = changed.tobytes()
     file.write_bytes(graph.SerializeToString(deterministic=True))
     refresh_hashes(package)
 

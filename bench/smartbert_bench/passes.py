@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_bench.contenders.contender import Contender
-from smartbert_bench.turns import Turns, blocks, in_turn
+from smartbert_bench.turns import Turns, chunks, in_turn
 from smartbert_bench.workers.process import Worker
 from smartbert_bench.workers.protocol import Ask
 from smartbert_runtime.text_files.examples import Examples
 
 # Texts a turn: few, so that whoever disturbs the machine disturbs all alike; not so few that waking up is most of it.
-BLOCK = 25
+CHUNK = 25
 # Batches of one pass at least, whatever the number of texts: a smaller file is repeated.
 BATCHES = 4
 
@@ -42,10 +42,10 @@ def measure_singles(
     repeats: int,
     say: Callable[[str], None],
 ) -> dict[str, Singles]:
-    """Each contender answers each text `repeats` times; turns change after every block of texts."""
+    """Each contender answers each text `repeats` times; turns change after every chunk of texts."""
     count = len(examples)
     say("warming up")
-    spread = np.linspace(0, count - 1, min(BLOCK, count)).round().astype(int).tolist()
+    spread = np.linspace(0, count - 1, min(CHUNK, count)).round().astype(int).tolist()
     for contender in contenders:
         turns.give(workers[contender.worker.name]).answer(_ask(examples, spread, contender, wake=0))
     ms = {contender.name: np.zeros((repeats, count)) for contender in contenders}
@@ -53,7 +53,7 @@ def measure_singles(
     depths: dict[str, list[int]] = {contender.name: [] for contender in contenders}
     for number in range(repeats):
         say(f"pass {number + 1} of {repeats}: {count} texts one by one, {len(contenders)} contenders in turns")
-        for turn, rows in enumerate(blocks(count, BLOCK), start=number):
+        for turn, rows in enumerate(chunks(count, CHUNK), start=number):
             for contender in in_turn(contenders, turn):
                 worker = turns.give(workers[contender.worker.name])
                 found = worker.answer(_ask(examples, rows, contender, wake=1))

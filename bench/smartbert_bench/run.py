@@ -7,13 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from smartbert_bench.conditions import BenchSettings, conditions, load_average
-from smartbert_bench.contenders.contender import Contender, WorkerSpec
+from smartbert_bench.contenders.contender import Contender
 from smartbert_bench.figures import BenchReport, Measured, figures, ratios
 from smartbert_bench.passes import measure_batches, measure_singles
 from smartbert_bench.starts import Starts, measure_starts
 from smartbert_bench.texts import check_labels
 from smartbert_bench.turns import Turns, check_turns
-from smartbert_bench.workers.process import Worker
+from smartbert_bench.workers.process import Worker, WorkerSpec
 from smartbert_bench.workers.protocol import Opened, Weight
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.text_files.examples import Examples

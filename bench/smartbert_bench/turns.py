@@ -57,6 +57,6 @@ def in_turn(items: Sequence[T], number: int) -> Sequence[T]:
     return items if number % 2 == 0 else items[::-1]
 
 
-def blocks(texts: int, size: int) -> list[range]:
-    """Rows in their order, `size` of them a block, the last one shorter: 60 in blocks of 25 -> 0-24, 25-49, 50-59."""
+def chunks(texts: int, size: int) -> list[range]:
+    """Rows in their order, `size` of them a chunk, the last one shorter: 60 in chunks of 25 -> 0-24, 25-49, 50-59."""
     return [range(start, min(start + size, texts)) for start in range(0, texts, size)]

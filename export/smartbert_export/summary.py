@@ -196,8 +196,7 @@ def _parts(manifest: Manifest, reports: Sequence[VerifyReport]) -> list[str]:
                 for specs in (component.inputs, component.outputs)
             )
             entry = component.files[variant.name]
-            borrowed = sum(weight.bytes for weight in entry.borrowed) / 1000.0
-            size = f"{entry.bytes / 1000.0:.0f}" + (f" (and {borrowed:.0f} of other files)" if borrowed else "")
+            size = f"{entry.bytes / 1000.0:.0f}"
             allowed = tolerance.get((variant.name, component.name))
             differs = "see above" if allowed is None else f"under {allowed:.0e}"
             lines.append(f"| {variant.name} | {component.name} | {inputs} | {outputs} | {size} | {differs} |")

@@ -13,7 +13,7 @@ from smartbert_runtime.sessions.sessions import Sessions
 
 @dataclass(frozen=True, kw_only=True)
 class PartFacts:
-    """One part in one variant. bytes: its own file; borrowed_bytes: weights that it reads in other files.
+    """One part in one variant. bytes: its file's size.
 
     coverage: provider -> [nodes it would take, nodes there are], as counted at export.
     placement: provider -> nodes it took here, after onnxruntime's own optimisation; only when sessions were opened.
@@ -26,7 +26,6 @@ class PartFacts:
     file: str
     sha256: str
     bytes: int
-    borrowed_bytes: int
     coverage: Mapping[str, tuple[int, ...]]
     placement: Mapping[str, int]
 
@@ -65,7 +64,6 @@ def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspe
     """Facts of every variant; with `providers`, each part is loaded on them and its nodes are counted."""
     manifest = package.manifest
     policies = package.policies()
-    bytes_of = {entry.file: entry.bytes for entry in manifest.files()}
     variants = []
     for variant in manifest.variants:
         sessions = Sessions(package, variant, providers=providers) if providers else None
@@ -76,7 +74,6 @@ def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspe
         for component in manifest.in_variant(variant.name):
             entry = component.files[variant.name]
             sizes[entry.file] = entry.bytes
-            sizes |= {weight.file: bytes_of[weight.file] for weight in entry.borrowed}
             parts.append(
                 PartFacts(
                     part=component.name,
@@ -86,7 +83,6 @@ def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspe
                     file=entry.file,
                     sha256=entry.sha256,
                     bytes=entry.bytes,
-                    borrowed_bytes=sum(weight.bytes for weight in entry.borrowed),
                     coverage=component.coverage.get(variant.name, {}),
                     placement=placements.get(component.name, {}),
                 )

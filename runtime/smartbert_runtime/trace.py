@@ -79,7 +79,7 @@ class Trace:
         for run in self.batch_runs:
             role, _, number = run.part.rpartition("_")
             if not role or (
-                int(number) in self.layers_run if role in ("layer", "stage") else int(number) <= self.exit_layer
+                int(number) in self.layers_run if role in ("layer", "block") else int(number) <= self.exit_layer
             ):
                 yield run
 

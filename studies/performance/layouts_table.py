@@ -105,8 +105,8 @@ def _open(folder: Path) -> Sessions:
 
 
 def _taken(fixed: Path, layout: str, precision: str, target: str) -> str:
-    """Nodes of a layer, a stage or the whole graph that CoreML would take; the whole graph is counted in fp32 only."""
-    part = {"separate": "layer_01", "fused": "stage_01", "single": "model"}[layout]
+    """Nodes of a layer, a block or the whole graph that CoreML would take; the whole graph is counted in fp32 only."""
+    part = {"separate": "layer_01", "fused": "block_01", "single": "model"}[layout]
     if layout == SINGLE and precision != FP32:
         return "-"
     graph = quantized(onnx.load(fixed / "graphs" / f"{part}.onnx"), precision, target)

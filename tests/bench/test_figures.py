@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smartbert_bench.contenders.contender import Contender, WorkerSpec
+from smartbert_bench.contenders.contender import Contender
 from smartbert_bench.figures import Measured, Spread, are_rivals, figures, ratios
 from smartbert_bench.passes import Singles
 from smartbert_bench.starts import Starts
+from smartbert_bench.workers.process import WorkerSpec
 from smartbert_bench.workers.protocol import Weight
 from tests.bench.conftest import make_examples
 

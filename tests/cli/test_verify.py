@@ -184,7 +184,7 @@ def test_every_variant_is_checked_unless_some_are_named(call: Call, layouts_dir:
         (["--layout", "single"], ["single-fp32", "single-int8"]),
         (["--precision", "int8"], ["separate-int8", "fused-int8", "single-int8"]),
         (["--layout", "separate", "--precision", "fp32"], ["separate-fp32"]),
-        (["--part", "stage_02"], ["fused-fp32", "fused-int8"]),
+        (["--part", "block_02"], ["fused-fp32", "fused-int8"]),
         (["--part", "gate_02"], ["separate-fp32", "separate-int8", "fused-fp32", "fused-int8"]),
         (["--part", "layer_03", "--precision", "int8"], ["separate-int8"]),
     ],
@@ -205,8 +205,8 @@ def test_layout_precision_and_part_choose_variants(
     [
         (["--layout", "double"], ["layout double and precision any", "it holds: " + ", ".join(VARIANTS)]),
         (["--precision", "int4"], ["layout any and precision int4", "it holds: " + ", ".join(VARIANTS)]),
-        (["--part", "stage_02", "--layout", "separate"], ["stage_02 is in none of the variants separate-fp32, "]),
-        (["--part", "stage_09"], ["no part 'stage_09'", "stage_04"]),
+        (["--part", "block_02", "--layout", "separate"], ["block_02 is in none of the variants separate-fp32, "]),
+        (["--part", "block_09"], ["no part 'block_09'", "block_04"]),
     ],
     ids=lambda value: " ".join(value[:4]),
 )
@@ -246,11 +246,11 @@ def test_damage_to_one_layout_exits_with_3_and_names_its_own_part(
     call: Call, layouts_dir: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
-    scale_weight(folder, "stage_02", "heads.project.weight", 1.01)
-    assert_named_error(call(main, folder, "--precision", "fp32"), "error: stage_02 differs from the recorded", code=3)
-    assert_named_error(call(main, folder, "--part", "stage_02"), "error: stage_02 differs", code=3)
+    scale_weight(folder, "block_02", "heads.project.weight", 1.01)
+    assert_named_error(call(main, folder, "--precision", "fp32"), "error: block_02 differs from the recorded", code=3)
+    assert_named_error(call(main, folder, "--part", "block_02"), "error: block_02 differs", code=3)
     assert call(main, folder, "--layout", "separate").code == 0
-    scale_weight(folder, "model", "stage_02/heads.classify.weight", -1.0)
+    scale_weight(folder, "model", "block_02/heads.classify.weight", -1.0)
     run = call(main, folder, "--layout", "single", "--precision", "fp32")
     assert_named_error(run, "error: model.onnx, text by text: answers differ", code=3)
 

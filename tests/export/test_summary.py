@@ -134,16 +134,6 @@ def test_every_variant_has_its_parity_and_its_parts(variants_dir: Path) -> None:
     assert listed == [(name, component.name) for name in names for component in manifest.in_variant(name)]
 
 
-def test_a_part_that_borrows_says_how_much(variants_dir: Path) -> None:
-    text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
-    manifest = open_package(variants_dir).manifest
-    for variant, part, _, _, size, _ in rows_of(text, "Parts"):
-        entry = manifest.component(part).files[variant]
-        borrowed = sum(weight.bytes for weight in entry.borrowed)
-        own = f"{entry.bytes / 1000:.0f}"
-        assert size == (f"{own} (and {borrowed / 1000:.0f} of other files)" if borrowed else own)
-
-
 def test_parts_that_stay_fp32_are_told_and_are_those_that_the_manifest_has_in_fp32(variants_dir: Path) -> None:
     text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
     manifest = open_package(variants_dir).manifest

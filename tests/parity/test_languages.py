@@ -19,7 +19,6 @@ from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_export import export_package
 from smartbert_export.options import ExportOptions, GraphOptions
-from smartbert_export.package_files import GraphWriter
 from smartbert_runtime import Policy, SmartBert
 from tests.conftest import SENTENCES
 
@@ -156,15 +155,3 @@ def test_node_gets_pythons_answers_for_every_sentence(
                 np.testing.assert_allclose(found[row].logits, wanted.logits_c, atol=1e-4)
             ways.add((layers_run, found[row].exit_layer))
     assert len(ways) >= 8, "the sentences take many different ways"
-
-
-def test_node_finds_weights_that_lie_in_another_graph(node_dir: Path, single_dir: Path, tmp_path: Path) -> None:
-    """As in a package of several layouts; onnxruntime looks for them beside the file, in any language."""
-    (tmp_path / "graphs").mkdir()
-    writer = GraphWriter(tmp_path, share=True)
-    for name in ("lender", "borrower"):
-        entry = writer.write(f"graphs/{name}.onnx", single_dir / "graphs" / "model.onnx")
-    assert len(entry.borrowed) > 20
-    rows = node_rows(SmartBert.load(single_dir))[: len(SENTENCES)]
-    lent, own = (ask_node(node_dir, tmp_path / "graphs" / f"{name}.onnx", rows) for name in ("borrower", "lender"))
-    assert lent == own

@@ -76,7 +76,7 @@ def flip_byte(file: Path, place: int) -> None:
 
 
 def scale_weight(folder: Path, part: str, weight: str, factor: float) -> None:
-    """Multiply a weight where it lies in its graph's file, hashes refreshed; other files still borrow from there."""
+    """Multiply a weight where it lies in its graph's file, hashes refreshed."""
     file = folder / "graphs" / f"{part}.onnx"
     content = file.read_bytes()
     graph = onnx.load_model_from_string(content).graph

@@ -9,20 +9,12 @@ from pathlib import Path
 from smartbert_bench.conditions import BenchSettings
 from smartbert_bench.workers.graph_worker import PlainSpec
 from smartbert_bench.workers.package_worker import ALL_LAYERS, POLICY, PackageSpec
+from smartbert_bench.workers.process import WorkerSpec
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.package.manifest import DIGEST_FILE, MANIFEST_FILE, POLICY_FILE, Manifest, Variant
 from smartbert_runtime.package.open import Package
 
 PACKAGE, PLAIN, OPTIMUM = "package", "plain", "optimum"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerSpec:
-    """How a process is started: `python -m module`, which is then told `spec`, in JSON."""
-
-    name: str
-    module: str
-    spec: dict[str, object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +119,9 @@ def rival_providers(providers: Sequence[str]) -> tuple[str, ...]:
 
 
 def variant_bytes(package: Package, variant: Variant) -> int:
-    """Every file that this variant needs, once, and the weights that its graphs borrow from other variants' files."""
+    """Every file that this variant needs."""
     manifest = package.manifest
-    graphs = [component.files[variant.name] for component in manifest.in_variant(variant.name)]
-    needed = {entry.file for entry in graphs}
-    borrowed = {
-        (weight.file, weight.offset): weight.bytes
-        for entry in graphs
-        for weight in entry.borrowed
-        if weight.file not in needed
-    }
+    needed = {component.files[variant.name].file for component in manifest.in_variant(variant.name)}
     needed |= {manifest.tokenizer.tokenizer.file, manifest.tokenizer.settings.file}
     needed |= {MANIFEST_FILE, DIGEST_FILE, POLICY_FILE}
-    return sum((package.root / file).stat().st_size for file in needed) + sum(borrowed.values())
+    return sum((package.root / file).stat().st_size for file in needed)

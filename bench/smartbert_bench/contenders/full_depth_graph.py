@@ -31,7 +31,6 @@ def monolith(package: Package, variant: Variant) -> onnx.ModelProto:
     builder = Builder()
     layers = package.manifest.model.layers
     for component in _chain(components, layers, separate=variant.layout == SEPARATE):
-        # By path: what the part borrows from other files is read from there.
         part = onnx.load(package.root / component.files[variant.name].file)
         before, after = f"hidden_{component.index - 1:02d}", f"hidden_{component.index:02d}"
         feeds = {"hidden": after if component.role == "exit" else before, "mask": "mask"}
@@ -46,13 +45,13 @@ def monolith(package: Package, variant: Variant) -> onnx.ModelProto:
             [names.get(spec.name, f"unused/{component.name}/{spec.name}") for spec in component.outputs],
         )
     model = builder.model(package.manifest.input, package.manifest.output)
-    drop_unused(model.graph)  # the heads inside stages
+    drop_unused(model.graph)  # the heads inside blocks
     return model
 
 
 def _chain(components: dict[str, Component], layers: int, *, separate: bool) -> Iterator[Component]:
     yield components["embeddings"]
     for layer in range(1, layers + 1):
-        yield components[f"layer_{layer:02d}" if separate else f"stage_{layer:02d}"]
+        yield components[f"layer_{layer:02d}" if separate else f"block_{layer:02d}"]
     if separate:
         yield components[f"exit_{layers:02d}"]

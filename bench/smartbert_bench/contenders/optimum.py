@@ -18,8 +18,9 @@ from smartbert.checkpoint_folder import load_tokenizer
 from smartbert.configuration import SmartBertConfig
 from smartbert.plain_classifier import MeanPooledConfig
 from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import OPTIMUM, Contender, WorkerSpec, rival_providers
+from smartbert_bench.contenders.contender import OPTIMUM, Contender, rival_providers
 from smartbert_bench.workers.optimum_worker import OptimumSpec
+from smartbert_bench.workers.process import WorkerSpec
 from smartbert_export.library_output import own_logging, quiet_logger
 from smartbert_export.source_checkpoint import CONFIG_FILE
 from smartbert_runtime.errors import ConfigError, ExportError, InputError

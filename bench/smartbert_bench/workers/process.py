@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeVar
 
-from smartbert_bench.contenders.contender import WorkerSpec
 from smartbert_bench.workers.protocol import (
     Answered,
     Ask,
@@ -26,6 +26,15 @@ from smartbert_bench.workers.protocol import (
 from smartbert_runtime.errors import BenchError
 
 R = TypeVar("R", Opened, Answered, Weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """How a process is started: `python -m module`, which is then told `spec`, in JSON."""
+
+    name: str
+    module: str
+    spec: dict[str, object]
 
 
 class Worker:

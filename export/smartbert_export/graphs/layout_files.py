@@ -17,7 +17,7 @@ from smartbert_export.graphs.ort_format import convert_folder
 from smartbert_export.graphs.single_graph import single_model, single_signature
 from smartbert_export.graphs.tracing import Template, make_template
 from smartbert_export.options import GraphOptions
-from smartbert_export.package_files import GraphWriter, write_file
+from smartbert_export.package_files import copy_file, write_file
 from smartbert_export.parts.modules import part_module
 from smartbert_export.parts.signatures import LAYOUTS, Part, example_inputs, parts, signature
 from smartbert_export.quantize.agreement import Agreement, QuantizationReport, check_quantized
@@ -63,11 +63,9 @@ def write_graphs(
     work = _Work(model, staging / "work", options, policy, check_tokens, say)
     work.cut()
     give_back()
-    writer = GraphWriter(staging, share=len(options.variants()) > 1 and not options.ort_format)
     (staging / "graphs").mkdir()
     entries: dict[str, _Entry] = {}
     written: dict[Path, FileEntry] = {}
-    # In this order whichever is the default, so that a layout borrows from the one with the smaller files.
     for precision in PRECISIONS:
         for layout in LAYOUTS:
             if precision not in options.precisions or layout not in options.layouts:
@@ -77,7 +75,7 @@ def write_graphs(
                 if source not in written:
                     say(f"writing {source.stem} ({variant})")
                     suffix = "" if source.parent.name == FP32 else f".{source.parent.name}"
-                    written[source] = writer.write(f"graphs/{source.stem}{suffix}.onnx", source)
+                    written[source] = copy_file(staging, f"graphs/{source.stem}{suffix}.onnx", source)
                 entry = entries.setdefault(part.name, _Entry(part=part))
                 entry.files[variant] = written[source]
                 entry.coverage[variant] = work.coverage(part, source)

@@ -1,6 +1,6 @@
 """The layout `single`: all parts in one graph that decides by itself, so that any onnxruntime binding runs it.
 
-The `If`s are flat: per layer one around the stage, and one around the next gate for a text that skipped it. Nested
+The `If`s are flat: per layer one around the block, and one around the next gate for a text that skipped it. Nested
 (`else: the rest of the model`) they cost 20 to 59 %, because weights below the first level are not prepacked. An
 untaken branch costs nothing on the CPU. Shape letters: s sequence, h hidden, c classes, l layers.
 """
@@ -54,7 +54,7 @@ def single_model(
     layers, classes = config.layers, config.num_labels
     builder.inline(load(named["embeddings"]), "embeddings", {name: name for name in _IDS}, ["hidden_00", "mask"])
     if not config.early_exits:
-        _run_all(builder, [load(named[f"stage_{layer:02d}"]) for layer in range(1, layers + 1)])
+        _run_all(builder, [load(named[f"block_{layer:02d}"]) for layer in range(1, layers + 1)])
         return builder.model(*single_signature(config))
     _thresholds(builder, policy, gates=config.gates)
     builder.constant("tiny", np.float32(1e-30))
@@ -75,14 +75,14 @@ def single_model(
             builder.node("GreaterOrEqual", [f"skip_scalar_{here}", "skip_logit"], f"skips_{here}")
             builder.node("Not", [f"skips_{here}"], f"wants_{here}")
             builder.node("And", [f"wants_{here}", f"open_{here}"], f"runs_{here}")
-        told = [f"hidden_{here}", "logits" if last and skip is None else f"stage_logits_{here}"]
+        told = [f"hidden_{here}", "logits" if last and skip is None else f"block_logits_{here}"]
         kept = [f"hidden_{before}", f"logits_{before}"]
         if skip is not None and not last:
             told.append(f"told_{here}")
             kept.append(skip)
         feeds = {"hidden": f"hidden_{before}", "mask": "mask"}
-        stage = named[f"stage_{here}"]
-        builder.branch(f"runs_{here}", load(stage), stage.name, feeds, told, kept, signature(config, stage.kind)[1])
+        block = named[f"block_{here}"]
+        builder.branch(f"runs_{here}", load(block), block.name, feeds, told, kept, signature(config, block.kind)[1])
         if skip is None and last:
             break
         if skip is not None:
@@ -92,10 +92,10 @@ def single_model(
             output = signature(config, "exit")[1]
             builder.branch(
                 f"skipped_{here}", load(named[f"exit_{here}"]), f"exit_{here}", feeds, ["logits"],
-                [f"stage_logits_{here}"], output,
+                [f"block_logits_{here}"], output,
             )  # fmt: skip
             break
-        builder.node("Identity", [f"stage_logits_{here}"], f"logits_{here}")
+        builder.node("Identity", [f"block_logits_{here}"], f"logits_{here}")
         _entropy(builder, here)
         builder.node("Less", [f"entropy_{here}", "exit_below"], f"sure_{here}")
         builder.node("And", [f"sure_{here}", f"runs_{here}"], f"exits_{here}")
@@ -111,12 +111,12 @@ def single_model(
     return builder.model(*single_signature(config))
 
 
-def _run_all(builder: Builder, stages: Sequence[onnx.ModelProto]) -> None:
+def _run_all(builder: Builder, blocks: Sequence[onnx.ModelProto]) -> None:
     """A plain classifier decides nothing: all layers one after another, the thresholds unread."""
-    layers = len(stages)
-    for layer, stage in enumerate(stages, start=1):
+    layers = len(blocks)
+    for layer, block in enumerate(blocks, start=1):
         outputs = [f"hidden_{layer:02d}", *(["logits"] if layer == layers else [])]
-        builder.inline(stage, f"stage_{layer:02d}", {"hidden": f"hidden_{layer - 1:02d}", "mask": "mask"}, outputs)
+        builder.inline(block, f"block_{layer:02d}", {"hidden": f"hidden_{layer - 1:02d}", "mask": "mask"}, outputs)
     builder.constant("last_layer", np.int64(layers))
     builder.node("Identity", ["last_layer"], "exit_layer")
     builder.constant("every_layer", np.ones(layers, dtype=np.int64))

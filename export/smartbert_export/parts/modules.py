@@ -17,7 +17,7 @@ def part_module(model: SmartBertForSequenceClassification, role: str, index: int
     layer = model.backbone.encoder.layer[index - 1]
     if role == "layer":
         return LayerPart(layer)
-    if role == "stage":
+    if role == "block":
         head = model.exits[index - 1]
         if not isinstance(head, ExitHead):
             return PlainBlockPart(layer, head if index == model.config.layers else None)

@@ -1,4 +1,4 @@
-"""Exit heads and gates in as few products as possible, alone and behind an encoder layer, which makes a stage.
+"""Exit heads and gates in as few products as possible, alone and behind an encoder layer, which makes a block.
 
 Equal to the modules they are made of, by algebra; a head reads every token, and only one query is asked:
 - The key projection can be absorbed: with u = W_k^T (W_q t_0 + b_q) / sqrt(size) per attention head, a token's score is

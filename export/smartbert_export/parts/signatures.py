@@ -28,18 +28,18 @@ SIGNATURES: dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
     "gate": ((_HIDDEN, _MASK), (_SKIP_LOGIT,)),
     "layer": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
     "exit": ((_HIDDEN, _MASK), (_LOGITS,)),
-    "stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS, _SKIP_LOGIT)),
+    "block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS, _SKIP_LOGIT)),
     # Where no gate follows: after the last layer, and in a model without gates.
-    "gateless stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
+    "gateless block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
     # A plain classifier's, but for its last one.
-    "bare stage": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
+    "bare block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
 }
 LAYOUTS = (SEPARATE, FUSED, SINGLE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of the model. kind: which graph it is a copy of; the role, but for stages of another kind."""
+    """One part of the model. kind: which graph it is a copy of; the role, but for blocks of another kind."""
 
     name: str
     role: str
@@ -57,16 +57,16 @@ def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
             roles += ["layer", *(["exit"] if config.early_exits or last else [])]
         else:
             # The last exit head alone is for a text that skipped the last layer.
-            roles += ["stage", *(["exit"] if config.gates and last else [])]
+            roles += ["block", *(["exit"] if config.gates and last else [])]
         for role in roles:
-            kind = _stage_kind(config, last) if role == "stage" else role
+            kind = _block_kind(config, last) if role == "block" else role
             yield Part(name=f"{role}_{index:02d}", role=role, kind=kind, index=index)
 
 
-def _stage_kind(config: SmartBertConfig, last: bool) -> str:
+def _block_kind(config: SmartBertConfig, last: bool) -> str:
     if not config.early_exits and not last:
-        return "bare stage"
-    return "stage" if config.gates and not last else "gateless stage"
+        return "bare block"
+    return "block" if config.gates and not last else "gateless block"
 
 
 def signature(config: SmartBertConfig, kind: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:

@@ -235,7 +235,7 @@ class _Reference:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         feeds = {"hidden": hidden_bsh, "mask": self.mask_b11s}
         if self.fused:
-            hidden_next_bsh, *told = parts.run(f"stage_{layer:02d}", feeds)
+            hidden_next_bsh, *told = parts.run(f"block_{layer:02d}", feeds)
             return hidden_next_bsh, told[0] if told else None
         (hidden_next_bsh,) = parts.run(f"layer_{layer:02d}", feeds)
         if layer not in self.heads:

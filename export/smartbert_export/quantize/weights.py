@@ -119,7 +119,7 @@ def _store_gemms(graph: onnx.GraphProto) -> None:
     """Linear layers of 2-D inputs, one row a text: int8 weights that are float again once the graph is loaded.
 
     onnxruntime folds the two operators away, being constant. A product in int8 costs ten operators more than it
-    saves on one row: with them, a stage's heads took a third of its time.
+    saves on one row: with them, a block's heads took a third of its time.
     """
     weights = _weights(graph)
     nodes: list[onnx.NodeProto] = []

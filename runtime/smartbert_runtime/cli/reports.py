@@ -57,8 +57,7 @@ def inspect_text(found: Inspection, *, ops: bool) -> str:
         lines += [f"  preset {name}: {_policy_line(policy)}" for name, policy in facts.presets.items()]
         for part in facts.parts:
             size = f"{part.bytes / 1000:>8.0f} kB"
-            borrowed = f" + {part.borrowed_bytes / 1000:.0f} kB of other files" if part.borrowed_bytes else ""
-            lines.append(f"  {part.part:<11} {size}  {part.file}  sha256 {part.sha256[:12]}{borrowed}")
+            lines.append(f"  {part.part:<11} {size}  {part.file}  sha256 {part.sha256[:12]}")
             if ops:
                 lines += [f"    here: {nodes} nodes on {name}" for name, nodes in part.placement.items()]
                 lines += [f"    {name}: {taken} of {nodes} nodes" for name, (taken, nodes) in part.coverage.items()]

@@ -33,7 +33,7 @@ def run_batch(
 
     Each row's answer is the one it would get alone: a layer is run on just the rows that want it, and padding is
     masked out of everything. Only a deadline, which is the whole batch's, makes rows depend on their company.
-    fused: `stage_i` runs layer i, its exit head and gate i+1 in one call, those of them that there are; gates and the
+    fused: `block_i` runs layer i, its exit head and gate i+1 in one call, those of them that there are; gates and the
     last exit head are asked by themselves only about rows that skipped the layer before.
     since: what `time.perf_counter` said when the batch's deadline began to run; default: now.
     """
@@ -45,7 +45,7 @@ def run_batch(
     history = policy.history(len(rows))
     since = started if since is None else since
     overdue = math.inf if policy.deadline_ms is None else since + policy.deadline_ms / 1000.0
-    told_b = np.full(len(rows), np.nan)  # what the stage before said of the next gate; NaN: it has to be asked
+    told_b = np.full(len(rows), np.nan)  # what the block before said of the next gate; NaN: it has to be asked
 
     for layer in range(1, layers + 1):
         runs = np.ones(len(rows), dtype=bool)
@@ -55,13 +55,13 @@ def run_batch(
             journal.skip_logit_bl[rows, layer - 1] = skip_logit_b
             journal.skipped_bl[rows[~runs], layer - 1] = True
         told_b = np.full(len(rows), np.nan)
-        stage_logits_rc: NDArray[np.float32] | None = None
+        block_logits_rc: NDArray[np.float32] | None = None
         if runs.any():
             journal.run_bl[rows[runs], layer - 1] = True
-            name = f"stage_{layer:02d}" if fused else f"layer_{layer:02d}"
+            name = f"block_{layer:02d}" if fused else f"layer_{layer:02d}"
             hidden_bsh, *told = _run_layer(parts, name, hidden_bsh, mask_b11s, runs)
             if told:
-                stage_logits_rc = told[0]
+                block_logits_rc = told[0]
             if len(told) > 1:
                 told_b[runs] = told[1]
 
@@ -74,7 +74,7 @@ def run_batch(
         asked = ends if policy.no_exit else ends | runs
         if not asked.any():
             continue
-        logits_bc = _ask_exit(parts, layer, hidden_bsh, mask_b11s, asked, runs, stage_logits_rc)
+        logits_bc = _ask_exit(parts, layer, hidden_bsh, mask_b11s, asked, runs, block_logits_rc)
         answers = ends[asked]
         if not (policy.no_exit or last):
             # At the last layer there is nothing left to decide.
@@ -103,7 +103,7 @@ def _run_layer(
     mask_b11s: NDArray[np.float32],
     runs: NDArray[np.bool_],
 ) -> list[NDArray[np.float32]]:
-    """The layer or stage applied to the rows that run it: everyone's state, and what else it said of those rows."""
+    """The layer or block applied to the rows that run it: everyone's state, and what else it said of those rows."""
     if runs.all():
         return parts.run(name, {"hidden": hidden_bsh, "mask": mask_b11s})
     mixed_bsh = hidden_bsh.copy()
@@ -118,7 +118,7 @@ def _ask_gate(
     mask_b11s: NDArray[np.float32],
     told_b: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Everyone's skip logit, the gate asked only about rows of which no stage has told it."""
+    """Everyone's skip logit, the gate asked only about rows of which no block has told it."""
     silent = np.isnan(told_b)
     if not silent.any():
         return told_b
@@ -136,18 +136,18 @@ def _ask_exit(
     mask_b11s: NDArray[np.float32],
     asked: NDArray[np.bool_],
     runs: NDArray[np.bool_],
-    stage_logits_rc: NDArray[np.float32] | None,
+    block_logits_rc: NDArray[np.float32] | None,
 ) -> NDArray[np.float32]:
-    """The logits of the rows in `asked`; `stage_logits_rc` are those that the stage told of the rows in `runs`."""
-    silent = asked & ~runs if stage_logits_rc is not None else asked
-    if stage_logits_rc is None or silent.any():
+    """The logits of the rows in `asked`; `block_logits_rc` are those that the block told of the rows in `runs`."""
+    silent = asked & ~runs if block_logits_rc is not None else asked
+    if block_logits_rc is None or silent.any():
         (logits_nc,) = parts.run(f"exit_{layer:02d}", {"hidden": hidden_bsh[silent], "mask": mask_b11s[silent]})
-        if stage_logits_rc is None:
+        if block_logits_rc is None:
             return logits_nc
         logits_bc = np.empty((len(asked), logits_nc.shape[1]), dtype=np.float32)
-        logits_bc[silent], logits_bc[runs] = logits_nc, stage_logits_rc
+        logits_bc[silent], logits_bc[runs] = logits_nc, block_logits_rc
         return logits_bc[asked]
-    return stage_logits_rc[asked[runs]]
+    return block_logits_rc[asked[runs]]
 
 
 class _Journal:

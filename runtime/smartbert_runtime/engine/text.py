@@ -32,10 +32,10 @@ def run_alone(
     run: list[int] = []
     skipped: list[int] = []
     skip_logit_l, entropy_l = [math.nan] * layers, [math.nan] * layers
-    gates, bodies, heads = _names("gate", layers), _names("stage" if fused else "layer", layers), _names("exit", layers)
+    gates, bodies, heads = _names("gate", layers), _names("block" if fused else "layer", layers), _names("exit", layers)
     hidden_bsh, mask_b11s = parts.run("embeddings", tokens.feeds())
     feeds = {"hidden": hidden_bsh, "mask": mask_b11s}
-    told: float | None = None  # what the stage before said of the next gate
+    told: float | None = None  # what the block before said of the next gate
 
     for layer in range(1, layers + 1):
         logits_bc: NDArray[np.float32] | None = None

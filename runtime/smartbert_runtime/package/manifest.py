@@ -18,36 +18,15 @@ POLICY_FILE = "policy.json"
 
 SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
 ROLES = ("embeddings", "gate", "layer", "exit", "block", "model")
-# What a weight may be made of, by numpy's names.
-_ITEM_BYTES = {"float32": 4, "int8": 1, "uint8": 1, "int64": 8}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Borrowed:
-    """A weight that a graph does not hold itself: `bytes` of another file of the package from `offset` on.
-
-    `name` is the initialiser's; dtype and dims are those of numpy.
-    """
-
-    name: str
-    file: str
-    offset: int
-    bytes: int
-    dtype: str
-    dims: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes.
-
-    borrowed: a graph's weights that lie in other files, so that layouts share what is equal.
-    """
+    """One file of the package: its relative path with `/`, the sha256 of its bytes, its size in bytes."""
 
     file: str
     sha256: str
     bytes: int
-    borrowed: tuple[Borrowed, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +49,7 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One part: `role` is embeddings, gate, layer, exit, stage (layer, its exit and the next gate) or model (all).
+    """One part: `role` is embeddings, gate, layer, exit, block (layer, its exit and the next gate) or model (all).
 
     `index` is its layer from 1, 0 for the embeddings and the model; `files` has one for each variant that uses it.
     coverage: variant -> provider -> [nodes it would take, nodes there are], by onnxruntime's own usability checker.

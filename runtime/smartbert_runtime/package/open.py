@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError
 from smartbert_runtime.package.decode import decode
 from smartbert_runtime.package.manifest import (
-    _ITEM_BYTES,
     DIGEST_FILE,
     MANIFEST_FILE,
     POLICY_FILE,
+    ROLES,
     SCHEMA_VERSION,
     FileEntry,
     Manifest,
@@ -120,15 +119,12 @@ def _check_sense(manifest: Manifest) -> None:
                 raise ManifestError(
                     f"{component.name} has a file for the unlisted variant {name!r}", hint="export again"
                 )
-    vouched = {entry.file: entry.bytes for entry in manifest.files()}
-    for entry in manifest.files():
-        for weight in entry.borrowed:
-            inside = weight.offset >= 0 and weight.offset + weight.bytes <= vouched.get(weight.file, 0)
-            size = _ITEM_BYTES.get(weight.dtype, 0) * math.prod(weight.dims)
-            if not inside or min(weight.dims, default=1) < 1 or weight.bytes != size:
-                raise ManifestError(
-                    f"{entry.file} borrows {weight.name} from {weight.file!r}, where it is not", hint="export again"
-                )
+    for component in manifest.components:
+        if component.role not in ROLES:
+            raise ManifestError(
+                f"{component.name} has the role {component.role!r}, which this version does not know",
+                hint="it was exported by another version of smartbert: export again",
+            )
     shape = manifest.model.fixed_shape
     if shape is not None and (len(shape) != 2 or min(shape) < 1 or shape[1] != manifest.model.max_length):
         raise ManifestError(f"the fixed shape {list(shape)} is not batch and longest input", hint="export again")

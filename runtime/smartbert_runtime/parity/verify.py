@@ -25,8 +25,8 @@ from smartbert_runtime.trace import Trace
 # one of their 93 weight matrices by 8.8e-5 at least (.ci/check_damage.py).
 PART_TOLERANCE = 4e-6
 
-# A stage is a layer and the heads that read its output: two such errors one after the other.
-STAGE_TOLERANCE = 2e-5
+# A block is a layer and the heads that read its output: two such errors one after the other.
+BLOCK_TOLERANCE = 2e-5
 # Rounding weights and activations to whole numbers changed outputs of TREC-6 models by such shares of up to 0.22
 # (int8) and 0.26 (int4). It is there to find a part that is another one; finer damage is what the hashes are for.
 QUANTIZED_TOLERANCE = {"int8": 0.4, "int4": 0.5}
@@ -160,7 +160,7 @@ def _tolerance(sessions: Sessions, name: str) -> float:
     """By what the part's file holds: a part that was not to be quantised is an fp32 one in every variant."""
     component = sessions.package.manifest.component(name)
     quantized = component.files[sessions.variant.name].file.split(".")[1]
-    fp32 = STAGE_TOLERANCE if component.role == "stage" else PART_TOLERANCE
+    fp32 = BLOCK_TOLERANCE if component.role == "block" else PART_TOLERANCE
     return QUANTIZED_TOLERANCE.get(quantized, fp32)
 
 
@@ -172,8 +172,8 @@ def _probe_io(
     if component.role == "embeddings":
         return probe.tokens.feeds(), (probe.hidden_lbsh[0], probe.mask_b11s)
     feeds = {"hidden": probe.hidden_lbsh[index if component.role == "exit" else index - 1], "mask": probe.mask_b11s}
-    # A gate alone is the one before its layer, in a stage it is the next layer's.
-    gate = index if component.role == "stage" else index - 1
+    # A gate alone is the one before its layer, in a block it is the next layer's.
+    gate = index if component.role == "block" else index - 1
     answers = {
         "hidden_next": lambda: probe.hidden_lbsh[index],
         "logits": lambda: probe.logits_lbc[index - 1],

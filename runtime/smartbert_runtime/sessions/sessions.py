@@ -13,7 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError, ProviderError
-from smartbert_runtime.package.manifest import Component, FileEntry, Variant
+from smartbert_runtime.package.manifest import Component, Variant
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.sessions.fixed_shape import run_fixed
 from smartbert_runtime.sessions.io_binding import Lane
@@ -44,7 +44,6 @@ class Sessions:
         self.providers = self.role_providers[""]
         self.threads = threads_to_use(threads)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._borrowed: dict[str, list[onnxruntime.OrtValue]] = {}
         self._components = {component.name: component for component in package.manifest.components}
         self._names = {name: [spec.name for spec in component.outputs] for name, component in self._components.items()}
         self._lock = threading.Lock()
@@ -58,17 +57,15 @@ class Sessions:
         with self._lock:
             self._lanes.clear()
             self._sessions.clear()
-            self._borrowed.clear()
 
     def _after_fork(self) -> None:
         """In a forked child: start anew, and never end what the parent had opened.
 
         A session's threads are not in the child: asking it can wait for them, and so does ending it, even at exit.
         """
-        borrowed = (value for values in self._borrowed.values() for value in values)
-        for kept in (*self._sessions.values(), *borrowed, *self._lanes):
+        for kept in (*self._sessions.values(), *self._lanes):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._sessions, self._borrowed, self._lanes, self._lock = {}, {}, [], threading.Lock()
+        self._sessions, self._lanes, self._lock = {}, [], threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
@@ -145,7 +142,6 @@ class Sessions:
         providers = self._for(component)
         options = session_options(self.threads, arena=self._arena)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        self._borrow(part, entry, options)
         try:
             # Without this, onnxruntime answers a provider's failure by silently going on with the CPU.
             session = onnxruntime.InferenceSession(
@@ -173,24 +169,6 @@ class Sessions:
                 hint="install what the provider needs, or name another with --provider",
             )
         return session
-
-    def _borrow(self, part: str, entry: FileEntry, options: onnxruntime.SessionOptions) -> None:
-        """Hand onnxruntime the weights that lie in other files, from bytes that were hashed like the graph's own."""
-        lenders = {weight.file for weight in entry.borrowed}
-        values: dict[str, onnxruntime.OrtValue] = {}
-        for lender in self.package.manifest.files():
-            if lender.file not in lenders:
-                continue
-            content = self.package.read(lender)
-            for weight in entry.borrowed:
-                if weight.file == lender.file:
-                    # Cut out of the file's bytes: a copy that lies aligned, and the file can go.
-                    cut = content[weight.offset : weight.offset + weight.bytes]
-                    array = np.frombuffer(cut, dtype=weight.dtype).reshape(weight.dims)
-                    values[weight.name] = onnxruntime.OrtValue.ortvalue_from_numpy(array)
-        if values:
-            options.add_external_initializers(list(values), list(values.values()))
-            self._borrowed[part] = list(values.values())  # a session may read them where they are
 
 
 def _renew_after_fork() -> None:

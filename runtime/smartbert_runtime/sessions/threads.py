@@ -11,6 +11,9 @@ import onnxruntime
 
 from smartbert_runtime.errors import ConfigError
 
+# A file, so that nothing can lie in it.
+NO_FOLDER = os.devnull
+
 
 def available_threads() -> int:
     """Cores this process may use: its affinity where the platform has one, which is what a container limits."""
@@ -122,4 +125,6 @@ def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionO
     if arena and not POOL.forked and _share_arena():
         options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
+    # A graph's weights are in its own file, which is hashed. External ones would be read from the working directory.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
     return options

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import choose_variants, package_contenders, rival_providers, variant_bytes
+from smartbert_bench.contenders.contender import choose_variants, package_contenders, rival_providers
 from smartbert_runtime.errors import ConfigError, ManifestError
 from smartbert_runtime.package.open import open_package
 from tests.bench.conftest import QUICK
@@ -56,16 +56,6 @@ def test_a_preset_that_is_not_there_is_named(layouts_dir: Path) -> None:
     package = open_package(layouts_dir)
     with pytest.raises(ConfigError, match="no preset 'fast'"):
         package_contenders(package, package.manifest.variants, replace(QUICK, preset="fast"))
-
-
-def test_borrowed_weights_count_with_the_file_that_they_lie_in(layouts_dir: Path) -> None:
-    package = open_package(layouts_dir)
-    sizes = {variant.name: variant_bytes(package, variant) for variant in package.manifest.variants}
-    borrowing = package.manifest.component("stage_02").files["fused-fp32"]
-    assert borrowing.borrowed  # else this test says nothing
-    alone = sum(c.files["fused-fp32"].bytes for c in package.manifest.in_variant("fused-fp32"))
-    assert sizes["fused-fp32"] > alone + package.manifest.tokenizer.tokenizer.bytes
-    assert all(size < sum(entry.bytes for entry in package.manifest.files()) for size in sizes.values())
 
 
 def test_a_provider_for_one_role_is_nothing_that_a_rival_has() -> None:

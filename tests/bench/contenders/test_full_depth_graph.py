@@ -36,10 +36,10 @@ def test_heads_that_nobody_reads_are_not_in_it(variants_dir: Path) -> None:
         sorted(tensor.raw_data for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT)
         for model in (apart, fused)
     ]
-    assert weights[1] == weights[0], "of the heads in stages, the last exit head is all there is"
+    assert weights[1] == weights[0], "of the heads in blocks, the last exit head is all there is"
     names = {tensor.name for tensor in fused.graph.initializer}
-    assert any(name.startswith("stage_04/heads.classify") for name in names)
-    assert not any(name.startswith("stage_02/heads.") for name in names)
+    assert any(name.startswith("block_04/heads.classify") for name in names)
+    assert not any(name.startswith("block_02/heads.") for name in names)
 
 
 def test_one_graph_that_decides_cannot_be_taken_apart(variants_dir: Path) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from smartbert_bench.contenders.contender import Contender, WorkerSpec
-from smartbert_bench.turns import Turns, blocks, check_turns, in_turn
-from smartbert_bench.workers.process import Worker
+from smartbert_bench.contenders.contender import Contender
+from smartbert_bench.turns import Turns, check_turns, chunks, in_turn
+from smartbert_bench.workers.process import Worker, WorkerSpec
 from smartbert_bench.workers.protocol import Ask
 from smartbert_runtime import SmartBert
 from smartbert_runtime.errors import BenchError, ConfigError
@@ -156,8 +156,8 @@ def _status(process: Path) -> str:
 
 def test_turns_go_there_and_back() -> None:
     assert [in_turn("abc", number) for number in range(3)] == ["abc", "cba", "abc"]
-    assert blocks(60, 25) == [range(0, 25), range(25, 50), range(50, 60)]
-    assert blocks(2, 25) == [range(0, 2)]
+    assert chunks(60, 25) == [range(0, 25), range(25, 50), range(50, 60)]
+    assert chunks(2, 25) == [range(0, 2)]
 
 
 def test_several_processes_need_a_system_that_can_stop_them(monkeypatch: pytest.MonkeyPatch) -> None:

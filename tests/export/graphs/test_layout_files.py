@@ -27,7 +27,7 @@ CONTRACT: dict[str, tuple[Interface, Interface]] = {
     "gate": (STATE, [("skip_logit", FLOAT, ("batch",))]),
     "layer": (STATE, [("hidden_next", FLOAT, ("batch", "sequence", 32))]),
     "exit": (STATE, [("logits", FLOAT, ("batch", 3))]),
-    "stage": (
+    "block": (
         STATE,
         [
             ("hidden_next", FLOAT, ("batch", "sequence", 32)),
@@ -84,12 +84,12 @@ def test_in_other_layouts_and_precisions_the_contract_holds_too(variants_dir: Pa
         graph = onnx.load(variants_dir / "graphs" / f"{part}{suffix}.onnx", load_external_data=False).graph
         assert interface(list(graph.input)) == inputs, part
         # No gate follows the last layer.
-        assert interface(list(graph.output)) == (outputs[:2] if part == "stage_04" else outputs), part
+        assert interface(list(graph.output)) == (outputs[:2] if part == "block_04" else outputs), part
 
 
-@pytest.mark.parametrize("part", ["stage_02", "stage_04"])
+@pytest.mark.parametrize("part", ["block_02", "block_04"])
 @pytest.mark.parametrize(("batch", "sequence"), [(1, 1), (1, 24), (5, 7)])
-def test_a_stage_of_any_batch_and_length_answers_as_pytorch_does(
+def test_a_block_of_any_batch_and_length_answers_as_pytorch_does(
     variants_dir: Path, model: SmartBertForSequenceClassification, part: str, batch: int, sequence: int
 ) -> None:
     hidden_bsh = np.random.default_rng(batch * 100 + sequence).standard_normal((batch, sequence, 32), dtype=np.float32)

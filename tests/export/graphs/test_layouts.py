@@ -48,7 +48,7 @@ def test_each_variant_names_the_parts_of_its_layout(manifest: Manifest) -> None:
     layers = (1, 2, 3, 4)
     parts = {
         "separate": {"embeddings", *(f"{role}_0{layer}" for layer in layers for role in ("gate", "layer", "exit"))},
-        "fused": {"embeddings", *(f"{role}_0{layer}" for layer in layers for role in ("gate", "stage")), "exit_04"},
+        "fused": {"embeddings", *(f"{role}_0{layer}" for layer in layers for role in ("gate", "block")), "exit_04"},
         "single": {"model"},
     }
     for variant in manifest.variants:
@@ -56,9 +56,9 @@ def test_each_variant_names_the_parts_of_its_layout(manifest: Manifest) -> None:
 
 
 def test_parts_stand_in_the_manifest_as_a_text_meets_them(manifest: Manifest) -> None:
-    roles = ["gate", "layer", "exit", "stage"]
+    roles = ["gate", "layer", "exit", "block"]
     expected = ["embeddings", *(f"{role}_0{layer}" for layer in (1, 2, 3, 4) for role in roles), "model"]
-    # Of one layer, exit and stage do not meet.
+    # Of one layer, exit and block do not meet.
     assert [component.name for component in manifest.components] == expected
 
 

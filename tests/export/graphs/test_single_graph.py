@@ -47,7 +47,7 @@ def opened(model: Path | bytes) -> onnxruntime.InferenceSession:
 
 @pytest.fixture(scope="module")
 def whole(variants_dir: Path) -> onnx.ModelProto:
-    """The graph with the weights it borrows."""
+    """The graph."""
     return onnx.load(variants_dir / "graphs" / "model.onnx")
 
 
@@ -177,7 +177,7 @@ def bodies(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.GraphP
 
 def test_no_if_stands_inside_another_and_all_weights_outside(whole: onnx.ModelProto) -> None:
     found = list(bodies(whole.graph))
-    # Each layer's stage, each later gate for a text that skipped the layer before, and the last exit head.
+    # Each layer's block, each later gate for a text that skipped the layer before, and the last exit head.
     assert len(found) == 2 * (LAYERS + (LAYERS - 1) + 1)
     assert {node.op_type for node, _ in found} == {"If"}
     for node, body in found:

@@ -124,9 +124,9 @@ def test_a_plain_classifier_has_only_the_parts_that_it_uses(plain: tuple[Path, P
         *(f"layer_{layer:02d}" for layer in layers),
         f"exit_{layers[-1]:02d}",
     ]
-    assert parts(manifest, "fused-int8") == ["embeddings", *(f"stage_{layer:02d}" for layer in layers)]
+    assert parts(manifest, "fused-int8") == ["embeddings", *(f"block_{layer:02d}" for layer in layers)]
     assert parts(manifest, "single-int4") == ["model"]
-    assert [spec.name for spec in manifest.component("stage_01").outputs] == ["hidden_next"]
+    assert [spec.name for spec in manifest.component("block_01").outputs] == ["hidden_next"]
 
 
 def test_every_variant_of_a_plain_classifier_keeps_to_full_depth_whatever_is_asked(plain: tuple[Path, Path]) -> None:
@@ -184,7 +184,7 @@ def test_a_model_without_gates_has_no_gate_among_its_parts(gateless: tuple[Path,
     manifest = open_package(gateless[1]).manifest
     assert not manifest.model.gates
     assert manifest.model.early_exits
-    assert parts(manifest, "fused-fp32") == ["embeddings", *(f"stage_{layer:02d}" for layer in (1, 2, 3, 4))]
+    assert parts(manifest, "fused-fp32") == ["embeddings", *(f"block_{layer:02d}" for layer in (1, 2, 3, 4))]
     assert parts(manifest, "separate-fp32")[1:3] == ["layer_01", "exit_01"]
     assert "skips no layer" in (gateless[1] / "SUMMARY.md").read_text(encoding="utf-8")
     assert SmartBert.load(gateless[1]).classify(SENTENCES[:1], policy=Policy(max_layers=1))[0].exit_layer == 1
@@ -199,7 +199,7 @@ def test_gates_can_be_left_out_of_a_package(
     opened = open_package(package)
     assert opened.manifest.provenance.options["gates"] is False
     assert "- left out: the skipping gates" in (package / "SUMMARY.md").read_text(encoding="utf-8")
-    assert parts(opened.manifest, "fused-fp32") == ["embeddings", *(f"stage_{layer:02d}" for layer in (1, 2, 3, 4))]
+    assert parts(opened.manifest, "fused-fp32") == ["embeddings", *(f"block_{layer:02d}" for layer in (1, 2, 3, 4))]
     loaded = SmartBert.load(package)
     policy = loaded.policy()
     assert policy.no_skip

@@ -1,4 +1,4 @@
-"""Stages: the reduced heads are those of the model by algebra, in every layer, with either query and with padding."""
+"""Blocks: the reduced heads are those of the model by algebra, in every layer, with either query and with padding."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def padded_state(model: SmartBertForSequenceClassification) -> tuple[Tensor, Ten
     return model.embed(*(torch.from_numpy(array) for array in ids))
 
 
-def stage(model: SmartBertForSequenceClassification, layer: int) -> BlockPart:
-    return cast(BlockPart, part_module(model, "stage", layer))
+def block(model: SmartBertForSequenceClassification, layer: int) -> BlockPart:
+    return cast(BlockPart, part_module(model, "block", layer))
 
 
-def test_a_stage_says_what_its_layer_its_head_and_the_next_gate_say(
+def test_a_block_says_what_its_layer_its_head_and_the_next_gate_say(
     asked: SmartBertForSequenceClassification,
 ) -> None:
     x_bsh, mask_b11s = padded_state(asked)
     with torch.inference_mode():
         for layer in range(1, LAYERS + 1):
-            hidden_next_bsh, logits_bc, *gate = stage(asked, layer)(x_bsh, mask_b11s)
+            hidden_next_bsh, logits_bc, *gate = block(asked, layer)(x_bsh, mask_b11s)
             x_bsh = asked.run_layer(layer - 1, x_bsh, mask_b11s)
             assert torch.equal(hidden_next_bsh, x_bsh), "the layer itself is not touched"
             expected_bc = asked.exits[layer - 1](x_bsh, mask_b11s)
@@ -72,15 +72,15 @@ def test_the_tolerance_tells_one_layers_heads_from_anothers(model: SmartBertForS
     x_bsh, mask_b11s = padded_state(model)
     wrong = BlockPart(model.backbone.encoder.layer[0], cast(ExitHead, model.exits[1]), cast(SkipGate, model.gates[2]))
     with torch.inference_mode():
-        _, logits_bc, skip_logit_b = stage(model, 1)(x_bsh, mask_b11s)
+        _, logits_bc, skip_logit_b = block(model, 1)(x_bsh, mask_b11s)
         _, other_bc, other_b = wrong(x_bsh, mask_b11s)
     assert (logits_bc - other_bc).abs().max() > 1000 * TOLERANCE
     assert (skip_logit_b - other_b).abs().max() > 1000 * TOLERANCE
 
 
-def test_padding_changes_no_stages_answer(asked: SmartBertForSequenceClassification) -> None:
+def test_padding_changes_no_blocks_answer(asked: SmartBertForSequenceClassification) -> None:
     x_bsh, mask_b11s = padded_state(asked)
-    part = stage(asked, 2)
+    part = block(asked, 2)
     with torch.inference_mode():
         together = part(x_bsh, mask_b11s)
         for row, length in enumerate((1, 24, 7, 3, 12)):
@@ -122,7 +122,7 @@ def test_no_key_bias_is_left_because_the_softmax_does_not_see_it() -> None:
     assert not torch.equal(JointAttention([(attention, behind)]).state_dict()["ask.0.0.bias"], before["ask.0.0.bias"])
 
 
-def test_building_a_stage_leaves_the_model_as_it_was(model: SmartBertForSequenceClassification) -> None:
+def test_building_a_block_leaves_the_model_as_it_was(model: SmartBertForSequenceClassification) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    stage(model, 2)
+    block(model, 2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -14,7 +14,7 @@ PARTS = [
 ]
 STAGES = [
     ("embeddings", "embeddings", 0),
-    *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "stage")],
+    *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "block")],
     ("exit_04", "exit", 4),
 ]
 
@@ -29,7 +29,7 @@ def test_parts_come_in_the_order_in_which_a_text_meets_them(model: SmartBertForS
     assert [name for name, _, _ in names[:5]] == ["embeddings", "gate_01", "layer_01", "exit_01", "gate_02"]
 
 
-def test_a_stage_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
+def test_a_block_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
     model: SmartBertForSequenceClassification,
 ) -> None:
     fused = list(parts(model.config, "fused"))
@@ -37,11 +37,11 @@ def test_a_stage_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
     assert list(parts(model.config, "single")) == fused, "one graph is put together from the same parts"
 
 
-def test_only_the_last_stage_is_of_another_kind_than_its_role(model: SmartBertForSequenceClassification) -> None:
+def test_only_the_last_block_is_of_another_kind_than_its_role(model: SmartBertForSequenceClassification) -> None:
     for layout in LAYOUTS:
         others = [part for part in parts(model.config, layout) if part.kind != part.role]
         assert [(part.name, part.kind) for part in others] == (
-            [] if layout == "separate" else [("stage_04", "gateless stage")]
+            [] if layout == "separate" else [("block_04", "gateless block")]
         )
 
 
@@ -61,7 +61,7 @@ def test_the_index_counts_layers_from_one(model: SmartBertForSequenceClassificat
         found = part_module(model, role, layer).state_dict()["project.weight"]
         assert torch.equal(found, own.state_dict()["project.weight"])
     assert part_module(model, "layer", 2).layer is model.backbone.encoder.layer[1]
-    assert part_module(model, "stage", 2).layer is model.backbone.encoder.layer[1]
+    assert part_module(model, "block", 2).layer is model.backbone.encoder.layer[1]
 
 
 def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassification) -> None:
@@ -73,16 +73,16 @@ def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassif
     assert [(spec.name, spec.dtype, spec.dims) for spec in outputs] == [("logits", "float32", ("batch", "3"))]
 
 
-def test_a_stage_puts_out_what_its_layer_its_head_and_the_next_gate_do(
+def test_a_block_puts_out_what_its_layer_its_head_and_the_next_gate_do(
     model: SmartBertForSequenceClassification,
 ) -> None:
     layer, head, gate = (signature(model.config, kind) for kind in ("layer", "exit", "gate"))
-    assert signature(model.config, "stage") == (layer[0], (*layer[1], *head[1], *gate[1]))
-    assert signature(model.config, "gateless stage") == (layer[0], (*layer[1], *head[1]))
+    assert signature(model.config, "block") == (layer[0], (*layer[1], *head[1], *gate[1]))
+    assert signature(model.config, "gateless block") == (layer[0], (*layer[1], *head[1]))
 
 
 def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBertForSequenceClassification) -> None:
-    for role in ("embeddings", "gate", "layer", "exit", "stage"):
+    for role in ("embeddings", "gate", "layer", "exit", "block"):
         inputs, _ = signature(model.config, role)
         examples = example_inputs(model.config, role)
         sizes = {
@@ -95,7 +95,7 @@ def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBert
 
 
 def test_an_example_of_a_fixed_shape_has_it(model: SmartBertForSequenceClassification) -> None:
-    for role in ("embeddings", "gate", "layer", "exit", "stage"):
+    for role in ("embeddings", "gate", "layer", "exit", "block"):
         inputs, _ = signature(model.config, role)
         for spec, tensor in zip(inputs, example_inputs(model.config, role, (1, 16)), strict=True):
             wanted = {"batch": 1, "sequence": 16}

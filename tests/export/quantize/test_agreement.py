@@ -97,7 +97,7 @@ def test_candidates_that_answer_as_fp32_are_all_kept(trial: Trial, layout: str) 
         ("separate", "layer_03", "layer_02"),
         ("separate", "exit_02", "exit_03"),
         ("separate", "gate_01", "gate_03"),
-        ("fused", "stage_03", "stage_02"),
+        ("fused", "block_03", "block_02"),
         ("fused", "exit_04", None),
         ("separate", "exit_04", "exit_01"),
     ],

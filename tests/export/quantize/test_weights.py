@@ -25,10 +25,10 @@ from tests.parity.plain_models import random_rows
 Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]
 
-PARTS = ("embeddings", "layer_02", "stage_02", "stage_04", "heads")
-# Layer 2 multiplies by six matrices. Of its heads' in stage 2, W of both is large enough (32x32), of the last stage's
+PARTS = ("embeddings", "layer_02", "block_02", "block_04", "heads")
+# Layer 2 multiplies by six matrices. Of its heads' in block 2, W of both is large enough (32x32), of the last block's
 # (32x16) none. Heads of width 32: W of both, the exit's query and dense, what the gate's query and key became (64x32).
-PRODUCTS = {"embeddings": 0, "layer_02": 6, "stage_02": 6 + 1, "stage_04": 6 + 0, "heads": 4}
+PRODUCTS = {"embeddings": 0, "layer_02": 6, "block_02": 6 + 1, "block_04": 6 + 0, "heads": 4}
 # Of those, in int8: W alone multiplies more than one row a text; the others are int8 in the file only.
 STORED = {**dict.fromkeys(PARTS, 0), "heads": 3}
 # Key and value of an exit head, a matrix for each attention head; they multiply one token only, and stay fp32.
@@ -36,8 +36,8 @@ IN_STAGES: Shapes = {"heads.read.ask.0.1.weight_aio": (4, 4, 16), "heads.read.ta
 PER_HEAD: dict[str, Shapes] = {
     "embeddings": {},
     "layer_02": {},
-    "stage_02": IN_STAGES,
-    "stage_04": IN_STAGES,
+    "block_02": IN_STAGES,
+    "block_04": IN_STAGES,
     "heads": {"read.ask.0.1.weight_aio": (4, 8, 32), "read.take.0.0.weight_aio": (4, 32, 8)},
 }
 # Root mean square of the change, as a share of the answer's: 0.005 to 0.022 and 0.005 to 0.19 here.
@@ -58,8 +58,8 @@ def wide_heads(model: SmartBertForSequenceClassification) -> onnx.ModelProto:
     config.head_width = 32
     torch.manual_seed(3)
     module = HeadsPart(ExitHead(config), SkipGate(config))
-    inputs, (_, *outputs) = signature(config, "stage")
-    return make_template(module, example_inputs(config, "stage"), inputs, outputs).filled(module)
+    inputs, (_, *outputs) = signature(config, "block")
+    return make_template(module, example_inputs(config, "block"), inputs, outputs).filled(module)
 
 
 def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -343,5 +343,5 @@ def test_a_product_is_that_of_the_rounded_numbers() -> None:
 
 def test_quantising_twice_gives_the_same_bytes(exact: dict[str, onnx.ModelProto]) -> None:
     for precision in (INT8, INT4):
-        one, other = (quantize(exact["stage_02"], precision, "x86").SerializeToString(deterministic=True) for _ in "12")
+        one, other = (quantize(exact["block_02"], precision, "x86").SerializeToString(deterministic=True) for _ in "12")
         assert one == other

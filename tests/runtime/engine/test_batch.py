@@ -207,7 +207,7 @@ def test_a_text_that_skips_the_layer_during_which_time_runs_out_answers_after_th
     parts = TorchParts(model)
     monkeypatch.setattr(
         "smartbert_runtime.engine.batch.time.perf_counter",
-        lambda: float(sum(call.part in ("layer_02", "stage_02") for call in parts.calls)),
+        lambda: float(sum(call.part in ("layer_02", "block_02") for call in parts.calls)),
     )
     found = run(parts, tokens, replace(free, deadline_ms=500.0), fused=fused)
     for outcome, way in zip(found, ways, strict=True):
@@ -273,12 +273,12 @@ def test_the_times_of_answers_follow_the_layers_that_gave_them(
     assert 0.0 < seconds[0] < seconds[-1]
 
 
-# fused: a stage is a layer, its exit head and the next gate
+# fused: a block is a layer, its exit head and the next gate
 
 
 @pytest.mark.parametrize("limit", [None, 1, 2, 3, 4])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_stages_decide_as_separate_parts_do(
+def test_blocks_decide_as_separate_parts_do(
     model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy, limit: int | None
 ) -> None:
     limited = replace(policy, max_layers=limit)
@@ -325,24 +325,24 @@ def test_the_last_head_is_asked_by_itself_only_for_rows_that_skipped_the_last_la
     ] * bool(skipped)
 
 
-def test_every_stage_is_given_exactly_the_rows_that_run_it(
+def test_every_block_is_given_exactly_the_rows_that_run_it(
     model: SmartBertForSequenceClassification, tokens: Tokens
 ) -> None:
     parts = TorchParts(model)
     found = [outcome.trace for outcome in run(parts, tokens, POLICY, fused=True)]
     for layer in range(1, LAYERS + 1):
-        assert parts.rows(f"stage_{layer:02d}") == [sum(layer in trace.layers_run for trace in found)]
+        assert parts.rows(f"block_{layer:02d}") == [sum(layer in trace.layers_run for trace in found)]
     assert not [call for call in parts.calls if call.part.startswith("layer")]
 
 
 @pytest.mark.parametrize(
     ("row", "asked"),
     [
-        (0, ["gate_01", "gate_02", "gate_03", "stage_03", "exit_04"]),  # skips 1, 2 and 4
-        (16, ["gate_01", "stage_01", "stage_02"]),  # runs 1 and 2, and answers
+        (0, ["gate_01", "gate_02", "gate_03", "block_03", "exit_04"]),  # skips 1, 2 and 4
+        (16, ["gate_01", "block_01", "block_02"]),  # runs 1 and 2, and answers
     ],
 )
-def test_a_text_alone_runs_one_stage_a_layer_and_asks_only_what_no_stage_told(
+def test_a_text_alone_runs_one_block_a_layer_and_asks_only_what_no_block_told(
     model: SmartBertForSequenceClassification, tokens: Tokens, row: int, asked: list[str]
 ) -> None:
     parts = TorchParts(model)
@@ -350,36 +350,36 @@ def test_a_text_alone_runs_one_stage_a_layer_and_asks_only_what_no_stage_told(
     assert [call.part for call in parts.calls] == ["embeddings", *asked]
 
 
-def test_skipping_everything_runs_no_stage(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
+def test_skipping_everything_runs_no_block(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
     parts = TorchParts(model)
     run(parts, tokens, Policy(skip_threshold=0.0, exit_threshold=1.0), fused=True)
     assert [call.part for call in parts.calls] == ["embeddings", "gate_01", "gate_02", "gate_03", "gate_04", "exit_04"]
 
 
 @pytest.mark.parametrize("exits", [True, False])
-def test_without_gates_stages_alone_are_run(
+def test_without_gates_blocks_alone_are_run(
     model: SmartBertForSequenceClassification, tokens: Tokens, exits: bool
 ) -> None:
     parts = TorchParts(model)
     run(parts, tokens, Policy(exit_threshold=0.5, no_skip=True, no_exit=not exits), fused=True)
-    assert [call.part for call in parts.calls] == ["embeddings", *(f"stage_{n:02d}" for n in range(1, LAYERS + 1))]
+    assert [call.part for call in parts.calls] == ["embeddings", *(f"block_{n:02d}" for n in range(1, LAYERS + 1))]
 
 
-def test_max_layers_takes_the_answer_that_the_last_stage_told(
+def test_max_layers_takes_the_answer_that_the_last_block_told(
     model: SmartBertForSequenceClassification, tokens: Tokens
 ) -> None:
     parts = TorchParts(model)
     run(parts, tokens, Policy(no_skip=True, no_exit=True, max_layers=2), fused=True)
-    assert [call.part for call in parts.calls] == ["embeddings", "stage_01", "stage_02"]
+    assert [call.part for call in parts.calls] == ["embeddings", "block_01", "block_02"]
 
 
-def test_stages_too_lose_the_padding_that_only_leavers_needed(
+def test_blocks_too_lose_the_padding_that_only_leavers_needed(
     model: SmartBertForSequenceClassification, tokens: Tokens
 ) -> None:
     # "Twinkle, twinkle" (17 tokens) answers at layer 3, "Would the fall" (11) runs all four.
     parts = TorchParts(model)
     run(parts, tokens.rows([22, 5]), POLICY, fused=True)
-    assert parts.calls[-2:] == [Call("stage_03", 2, 17), Call("stage_04", 1, 11)]
+    assert parts.calls[-2:] == [Call("block_03", 2, 17), Call("block_04", 1, 11)]
 
 
 def state_after(

@@ -36,7 +36,7 @@ def test_each_layout_runs_its_own_parts(layouts_dir: Path) -> None:
     numbers = range(1, 5)
     parts = {
         "separate": ["embeddings", *(f"{role}_{n:02d}" for n in numbers for role in ("gate", "layer", "exit"))],
-        "fused": ["embeddings", *(f"{role}_{n:02d}" for n in numbers for role in ("gate", "stage")), "exit_04"],
+        "fused": ["embeddings", *(f"{role}_{n:02d}" for n in numbers for role in ("gate", "block")), "exit_04"],
         "single": ["model"],
     }
     for variant in VARIANTS:

@@ -48,12 +48,12 @@ class TorchParts:
         index, hidden, mask = int(number) - 1, tensors["hidden"], tensors["mask"]
         if role == "layer":
             return (self.model.run_layer(index, hidden, mask),)
-        if role == "stage":
-            return self._run_stage(index, hidden, mask)
+        if role == "block":
+            return self._run_block(index, hidden, mask)
         heads = self.model.gates if role == "gate" else self.model.exits
         return (cast(torch.Tensor, heads[index](hidden, mask)),)
 
-    def _run_stage(self, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _run_block(self, index: int, hidden: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A layer, its exit head and the next gate, one after the other: what a fused graph must equal."""
         hidden = self.model.run_layer(index, hidden, mask)
         readers = [self.model.exits[index], *self.model.gates[index + 1 : index + 2]]

@@ -250,7 +250,7 @@ def test_damage_to_a_fixed_package_is_named(fixed_dir: Path, tmp_path: Path) -> 
     folder = Path(shutil.copytree(fixed_dir, tmp_path / "out"))
     swap_files(folder, "graphs/layer_02.onnx", "graphs/layer_03.onnx")
     package = open_package(folder)
-    for variant, name in (("separate", "layer_02"), ("fused", "stage_02")):
+    for variant, name in (("separate", "layer_02"), ("fused", "block_02")):
         sessions = Sessions(package, package.manifest.variant(variant))
         report = verify(sessions, read_golden(package), package.manifest.golden.policy, oracle="golden")
         assert report.first_failure == name

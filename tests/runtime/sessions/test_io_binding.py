@@ -111,7 +111,7 @@ class Failing:
         return self
 
     def run(self, part: str, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        if part == "stage_02" and not self.failed:
+        if part == "block_02" and not self.failed:
             self.failed = True
             raise RuntimeError("a part fails")
         found: list[NDArray[np.float32]] = self._parts.run(part, feeds)
@@ -138,7 +138,7 @@ def test_a_state_that_is_not_the_lanes_own_is_refused(layouts_dir: Path) -> None
         "embeddings", {"input_ids": ones, "attention_mask": ones, "token_type_ids": ones * 0}
     )
     with pytest.raises(AssertionError, match="not this text's state"):
-        lane.run("stage_01", {"hidden": hidden_bsh.copy(), "mask": mask_b11s})
+        lane.run("block_01", {"hidden": hidden_bsh.copy(), "mask": mask_b11s})
 
 
 def test_what_onnxruntime_refuses_is_a_named_error(layouts_dir: Path) -> None:
