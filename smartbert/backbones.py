@@ -126,7 +126,7 @@ def load_backbone_weights(encoder: PreTrainedModel, name_or_dir: str) -> None:
     if "backbone_config" in load_or_explain(AutoConfig, name_or_dir).to_dict():
         loader, options = AutoModelForSequenceClassification, {}
     pretrained = load_whole(loader, name_or_dir, fresh=("pooler.",), **options)
-    # Copied, not handed over: wrapping a loaded encoder would let transformers initialise it once more.
+    # Copied, not handed over: wrapping a loaded encoder would let transformers initialize it once more.
     weights = getattr(pretrained, "backbone", pretrained).state_dict()
     own = encoder.state_dict()
     encoder.load_state_dict({name: weights.get(name, own[name]) for name in own})

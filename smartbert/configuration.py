@@ -21,7 +21,7 @@ class SmartBertConfig(PretrainedConfig):
     gates: false for a model that never skips, as the control arm DeeBERT: it has no gates at all.
     early_exits: false for a plain classifier, whose only head follows the last layer; no such model is trained.
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
-    skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalised entropy, 0 to 1).
+    skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalized entropy, 0 to 1).
     max_input_length: texts are cut to this many tokens, in training and on the device.
     """
 

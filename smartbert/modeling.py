@@ -136,7 +136,7 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: gates and heads begin as their constructors make them, the backbone initialises itself."""
+        """Nothing: gates and heads begin as their constructors make them, the backbone initializes itself."""
 
     @classmethod
     def from_pretrained(cls, *args: Any, **options: Any) -> Any:

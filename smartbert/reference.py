@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import normalised_entropy
+from smartbert_runtime.decisions.rules import normalized_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
@@ -48,7 +48,7 @@ def trace_one(
         if policy.no_exit or index == layers - 1:
             continue
         logits_bc = _numpy(model.exits[index](x_bsh, mask_b11s))
-        entropy_l[index] = normalised_entropy(logits_bc)[0]
+        entropy_l[index] = normalized_entropy(logits_bc)[0]
         if policy.exits(logits_bc, index + 1, history)[0]:
             return _trace(run, skipped, index + 1, logits_bc, skip_logit_l, entropy_l)
     logits_bc = _numpy(model.exits[-1](x_bsh, mask_b11s))

@@ -77,7 +77,7 @@ def swap_files(package: Path, one: str, other: str) -> None:
 def change_weight(
     package: Path, part: str, weight: str, change: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 ) -> None:
-    """Change one initialiser of one graph, hashes refreshed."""
+    """Change one initializer of one graph, hashes refreshed."""
     file = package / "graphs" / f"{part}.onnx"
     graph = onnx.load_model_from_string(file.read_bytes())
     (found,) = (initializer for initializer in graph.graph.initializer if initializer.name == weight)

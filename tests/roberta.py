@@ -27,7 +27,7 @@ POSITIONS = 30
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE learnt from the sentences, with <s> and </s> around a text."""
+    """Byte-level BPE learned from the sentences, with <s> and </s> around a text."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))

@@ -35,7 +35,7 @@ class Against(StrEnum):
 
 def run_bench(
     package: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder.")],
-    file: Annotated[Path, typer.Option(help="Labelled texts: tsv, csv or jsonl.")],
+    file: Annotated[Path, typer.Option(help="Labeled texts: tsv, csv or jsonl.")],
     against: Annotated[
         list[Against], typer.Option(help="Also measure: plain, the same weights as one plain ONNX graph.")
     ] = [],  # noqa: B006 - typer reads the default and never changes it
@@ -89,7 +89,7 @@ def run_bench(
     opened = open_package(package)
     variants = choose_variants(opened.manifest, layout, precision)
     columns = Columns(text=text_column, pair=pair_column, label=label_column)
-    examples = first_texts(read_examples(file, columns, labelled=True), texts)
+    examples = first_texts(read_examples(file, columns, labeled=True), texts)
     check_labels(opened.manifest, examples)
     with Steps() as steps, tempfile.TemporaryDirectory(prefix="smartbert-bench-") as folder:
         contenders = package_contenders(opened, variants, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 from pathlib import Path
 
-from smartbert.evaluation.plots import COLOURS, new_axes, save_figure
+from smartbert.evaluation.plots import COLORS, new_axes, save_figure
 from smartbert_bench.contenders.contender import OPTIMUM, PACKAGE, PLAIN
 from smartbert_bench.figures import BenchReport
 
@@ -19,7 +19,7 @@ def plot_bench(report: BenchReport, file: Path) -> None:
         f"{found.texts} texts of {found.tokens.mean:.1f} tokens on average, one by one, {found.threads} threads"
     )
     axes.set_xlabel("milliseconds a text, at the median, tokenizing included")
-    for colour, row in zip(cycle(COLOURS), report.contenders, strict=False):
-        axes.plot([row.latency_ms.p50], [row.accuracy], MARKS[row.kind], color=colour, label=row.name)
+    for color, row in zip(cycle(COLORS), report.contenders, strict=False):
+        axes.plot([row.latency_ms.p50], [row.accuracy], MARKS[row.kind], color=color, label=row.name)
     axes.set_xlim(left=0.0)
     save_figure(figure, axes, file)

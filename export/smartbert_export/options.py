@@ -69,8 +69,8 @@ class ExportOptions:
     """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
     gates: false leaves a model's gates out; it then skips no layer.
-    check_file: texts that decide what may be quantised (500 or more); None makes them of the golden texts.
-    licence: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
+    check_file: texts that decide what may be quantized (500 or more); None makes them of the golden texts.
+    license: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
     """
 
     graphs: GraphOptions = field(default_factory=GraphOptions)
@@ -78,5 +78,5 @@ class ExportOptions:
     golden_texts: bool = True
     gates: bool = True
     check_file: Path | None = None
-    licence: str | None = None
+    license: str | None = None
     overwrite: bool = False

@@ -52,7 +52,7 @@ GOLDEN_BYTES = 5_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was exported: parity of every variant, what quantising did, and what the model can decide.
+    """What was exported: parity of every variant, what quantizing did, and what the model can decide.
 
     skipped: share of the layers that the golden texts reach and their gates leave out; None without gates.
     """
@@ -101,7 +101,7 @@ def export_package(
         graphs = write_graphs(source.model, staging, options.graphs, policy, check_tokens, say)
         manifest = _manifest(source, graphs, tokenizer_files, golden_files, options, max_length)
         _write_manifest(manifest, staging)
-        presets = {"default": policy, "full-depth": policy.without_shortcuts()}
+        presets = {"default": policy, "full-depth": policy.at_full_depth()}
         variants = {variant.name: presets for variant in manifest.variants}
         policies = PolicyFile(schema_version=POLICY_SCHEMA_VERSION, variants=variants).sealed()
         (staging / POLICY_FILE).write_text(encode(policies), encoding="utf-8")
@@ -118,7 +118,7 @@ def export_package(
             report.parity,
             graphs.quantization,
             source.training,
-            options.licence,
+            options.license,
             gates_left_out=source.gates_left_out,
         )
         (staging / "SUMMARY.md").write_text(summary, encoding="utf-8")
@@ -145,16 +145,16 @@ def _check_tokens(
     pairs: Sequence[str] | None,
     say: Callable[[str], None],
 ) -> Tokens | None:
-    """The texts that decide what may be quantised; None when nothing is to be."""
+    """The texts that decide what may be quantized; None when nothing is to be."""
     if options.graphs.precisions == (FP32,):
         return None
     if options.check_file is not None:
         examples = read_examples(options.check_file, Columns())
         if len(examples) < TEXTS:
-            say(f"note: {len(examples)} texts decide what may be quantised; {TEXTS} or more would be surer")
+            say(f"note: {len(examples)} texts decide what may be quantized; {TEXTS} or more would be surer")
         return tokenizer.encode(examples.texts, examples.pairs)
     made, made_pairs = recombined(texts, pairs, TEXTS)
-    say(f"{len(made)} texts made of {len(texts)} golden ones decide what may be quantised (see --check-file)")
+    say(f"{len(made)} texts made of {len(texts)} golden ones decide what may be quantized (see --check-file)")
     return tokenizer.encode(made, made_pairs)
 
 
@@ -196,7 +196,7 @@ def _manifest(
                 "ort_format": options.graphs.ort_format,
                 "golden_texts": options.golden_texts,
                 "gates": options.gates,
-                "licence": options.licence,
+                "license": options.license,
             },
             packages=packages,
         ),

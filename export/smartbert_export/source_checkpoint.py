@@ -21,7 +21,7 @@ from smartbert_runtime.errors import ExportError
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 # What SUMMARY.md tells of a training report.
-SUMMARISED = {"base_model", "texts", "dev", "dev_full_depth", "settings"}
+SUMMARIZED = {"base_model", "texts", "dev", "dev_full_depth", "settings"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def _read_report(file: Path) -> dict[str, Any]:
         return {}
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(report, dict) or not set(report) >= SUMMARISED:
+        if not isinstance(report, dict) or not set(report) >= SUMMARIZED:
             raise ValueError("it lacks what smartbert-train writes")
         return report
     except ValueError as err:

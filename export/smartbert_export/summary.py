@@ -14,7 +14,7 @@ from smartbert_runtime.parity.verify import VerifyReport
 # threads, by studies.performance.speed on a package with and without): the less the larger.
 GATE_COST, AT_HIDDEN_SIZE = 0.06, 384
 LEFT_OUT = "- left out: the skipping gates; exit threshold and quality below are those of the model with them"
-NO_LICENCE = "not given (`--licence`); those of the encoder and of the training texts bind it"
+NO_LICENSE = "not given (`--license`); those of the encoder and of the training texts bind it"
 
 
 def summary_text(
@@ -23,11 +23,11 @@ def summary_text(
     reports: Sequence[VerifyReport],
     quantization: Mapping[str, QuantizationReport],
     training: Mapping[str, Any],
-    licence: str | None = None,
+    license: str | None = None,
     *,
     gates_left_out: bool = False,
 ) -> str:
-    """Markdown, without times or paths, so that two exports are byte-equal. licence: what the user says it is."""
+    """Markdown, without times or paths, so that two exports are byte-equal. license: what the user says it is."""
     return "\n".join(
         [
             "# SmartBERT package",
@@ -41,7 +41,7 @@ def summary_text(
             f"- longest input: {manifest.model.max_length} tokens; longer texts are cut",
             *_default_policy(policy),
             *([LEFT_OUT] if gates_left_out else []),
-            f"- licence: {licence or NO_LICENCE}",
+            f"- license: {license or NO_LICENSE}",
             f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}",
             "- made with " + ", ".join(f"{name} {version}" for name, version in manifest.provenance.packages.items()),
             "",
@@ -69,7 +69,7 @@ def abilities(model: ModelFacts) -> str:
 
 def _default_policy(policy: Policy) -> list[str]:
     rules = [] if policy.no_skip else [f"skip a layer at skip probability {policy.skip_threshold} and above"]
-    rules += [] if policy.no_exit else [f"answer at normalised entropy below {policy.exit_threshold}"]
+    rules += [] if policy.no_exit else [f"answer at normalized entropy below {policy.exit_threshold}"]
     return [f"- default policy: {', '.join(rules) or 'run every layer'}"]
 
 
@@ -79,7 +79,7 @@ def export_lines(
     skipped: float | None = None,
     hidden_size: int = AT_HIDDEN_SIZE,
 ) -> list[str]:
-    """What smartbert-export prints: parity of every variant, which parts were not quantised, gates that only cost.
+    """What smartbert-export prints: parity of every variant, which parts were not quantized, gates that only cost.
 
     skipped: share of the layers that gates left out, in a model of this hidden size.
     """
@@ -93,7 +93,7 @@ def export_lines(
     for name, found in quantization.items():
         parts = len(found.alone)
         lines.append(
-            f"{found.precision:<8} {name}: {parts - len(found.refused)} of {parts} parts quantised; on {found.texts} "
+            f"{found.precision:<8} {name}: {parts - len(found.refused)} of {parts} parts quantized; on {found.texts} "
             f"texts {found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in "
             "fp32"
         )
@@ -142,7 +142,7 @@ def _parity(reports: Sequence[VerifyReport]) -> list[str]:
     lines = [
         "## Parity with PyTorch",
         "",
-        "fp32 makes the same decisions, up to calls within 1e-4 of their threshold; quantised weights turn some near "
+        "fp32 makes the same decisions, up to calls within 1e-4 of their threshold; quantized weights turn some near "
         "calls, and their labels have to agree.",
         "",
         "| variant | run as | texts | other decisions | exits equal | labels equal | logit difference |",
@@ -164,12 +164,12 @@ def _quantization(quantization: Mapping[str, QuantizationReport]) -> list[str]:
     if not quantization:
         return []
     lines = [
-        "## Quantised parts",
+        "## Quantized parts",
         "",
-        f"A part is quantised when at least {ALONE:.0%} of the labels stay as in fp32 with it alone quantised, and "
+        f"A part is quantized when at least {ALONE:.0%} of the labels stay as in fp32 with it alone quantized, and "
         f"{TOGETHER:.0%} with all together.",
         "",
-        "| parts | texts | quantised | labels as in fp32 | exits as in fp32 | stays fp32 |",
+        "| parts | texts | quantized | labels as in fp32 | exits as in fp32 | stays fp32 |",
         "|---|---|---|---|---|---|",
     ]
     for name, found in quantization.items():

@@ -16,7 +16,7 @@ class PartFacts:
     """One part in one variant. bytes: its file's size.
 
     coverage: provider -> [nodes it would take, nodes there are], as counted at export.
-    placement: provider -> nodes it took here, after onnxruntime's own optimisation; only when sessions were opened.
+    placement: provider -> nodes it took here, after onnxruntime's own optimization; only when sessions were opened.
     """
 
     part: str

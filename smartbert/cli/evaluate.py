@@ -19,9 +19,9 @@ from smartbert_runtime.text_files.examples import read_examples
 
 def evaluate_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder, of any arm.")],
-    dev_file: Annotated[Path, typer.Option(help="Labelled texts: tsv, csv or jsonl.")],
+    dev_file: Annotated[Path, typer.Option(help="Labeled texts: tsv, csv or jsonl.")],
     exit_threshold: Annotated[
-        float | None, typer.Option(help="Normalised entropy, 0 to 1; default: the checkpoint's.")
+        float | None, typer.Option(help="Normalized entropy, 0 to 1; default: the checkpoint's.")
     ] = None,
     skip_threshold: Annotated[
         float | None, typer.Option(help="Skip probability, 0 to 1; default: the checkpoint's.")
@@ -57,7 +57,7 @@ def evaluate_checkpoint(
         if not plot.absolute().parent.is_dir() or plot.suffix.lower() not in (".png", ".svg"):
             raise InputError(f"{plot} cannot be drawn", hint="name a .png or .svg file in a folder that exists")
     quiet_libraries()
-    examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labelled=True)
+    examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labeled=True)
     model, tokenizer = load_classifier(checkpoint)
     labels = label_names(model)
     split = tokenize(number_labels(examples, labels), tokenizer, input_limit(model))

@@ -26,7 +26,7 @@ def train(
     train_file: Annotated[
         Path | None, typer.Option(help="Training texts: tsv (no quoting), csv, jsonl or parquet.")
     ] = None,
-    dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never learnt from.")] = None,
+    dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never learned from.")] = None,
     dataset: Annotated[
         str | None,
         typer.Option(help="In place of files: a data set by hub name or folder, e.g. nyu-mll/glue."),
@@ -101,7 +101,7 @@ def _summary(report: TrainingReport, output: Path) -> str:
         )
     lines = [
         f"checkpoint      {output}",
-        f"exit threshold  {report.exit_threshold:.4g} (normalised entropy), skip threshold {report.skip_threshold:.2f}",
+        f"exit threshold  {report.exit_threshold:.4g} (normalized entropy), skip threshold {report.skip_threshold:.2f}",
         f"dev accuracy    {report.dev.accuracy:.4f} ({report.dev_full_depth.accuracy:.4f} without early exits)",
         f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}",
         f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC",

@@ -1,1 +1,1 @@
-"""Labelled texts for training."""
+"""Labeled texts for training."""

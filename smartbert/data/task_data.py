@@ -1,4 +1,4 @@
-"""Labelled texts for training: from files or a data set's name to a training, a validation and a dev split."""
+"""Labeled texts for training: from files or a data set's name to a training, a validation and a dev split."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:
-    """`train` is learnt from, `validation` (cut from the training texts) chooses, `dev` only reports."""
+    """`train` is learned from, `validation` (cut from the training texts) chooses, `dev` only reports."""
 
     labels: tuple[str, ...]
     train: Split
@@ -146,7 +146,7 @@ def _read_files(source: DataSource) -> tuple[Examples, Examples, tuple[str, ...]
 def _read_file(file: Path, columns: Columns) -> tuple[Examples, tuple[str, ...]]:
     """The file's texts, and its label names where it declares them."""
     if file.suffix.lower() != ".parquet":
-        return read_examples(file, columns, labelled=True), ()
+        return read_examples(file, columns, labeled=True), ()
     from datasets import Dataset
 
     try:
@@ -186,10 +186,10 @@ def _examples(table: object, source: str, columns: Columns) -> tuple[Examples, t
     rows = [{key: str(value) for key, value in row.items() if value is not None} for row in table]  # type: ignore[attr-defined]
     if not rows:
         raise InputError(f"{source} holds no rows", hint="check the data")
-    examples = examples_from_rows(rows, range(1, len(rows) + 1), source=source, columns=columns, labelled=True)
+    examples = examples_from_rows(rows, range(1, len(rows) + 1), source=source, columns=columns, labeled=True)
     names = getattr(table.features[columns.label], "names", None)  # type: ignore[attr-defined]
     if names is None:
         return examples, ()
     if "-1" in (examples.labels or ()):
-        raise InputError(f"{source} holds unlabelled texts (label -1)", hint="choose another split with --dev-split")
+        raise InputError(f"{source} holds unlabeled texts (label -1)", hint="choose another split with --dev-split")
     return replace(examples, labels=tuple(names[int(label)] for label in examples.labels or ())), tuple(names)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
 from smartbert.evaluation.metrics import Quality, quality
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import normalised_entropy
+from smartbert_runtime.decisions.rules import normalized_entropy
 
-# Normalised entropies from "never" to "always" among which exit thresholds are chosen: hundredths, and ever finer steps
-# towards both ends. A trained head is mostly sure; on a hard task with two classes it is unsure to the third digit.
+# Normalized entropies from "never" to "always" among which exit thresholds are chosen: hundredths, and ever finer steps
+# toward both ends. A trained head is mostly sure; on a hard task with two classes it is unsure to the third digit.
 EXIT_THRESHOLDS = tuple(
     sorted(
         {step / 100 for step in range(101)}
@@ -63,7 +63,7 @@ class CurvePoint:
     macs: float
 
 
-def summarise(recording: Recording, policy: Policy, labels: Sequence[str]) -> Summary:
+def summarize(recording: Recording, policy: Policy, labels: Sequence[str]) -> Summary:
     """Quality, recall of each label, layers run, and per layer the skip rate, exit rate and its head's own accuracy.
 
     Skips and exits are counted for the texts that reach the layer, as a share of all texts.
@@ -97,7 +97,7 @@ def summarise(recording: Recording, policy: Policy, labels: Sequence[str]) -> Su
 def entropy_curve(recording: Recording, policy: Policy, cost: Cost) -> tuple[CurvePoint, ...]:
     """A point for every exit threshold of EXIT_THRESHOLDS and QUANTILES, the rest of the policy as it is."""
     logits_rlc = recording.logits_rlc
-    said = normalised_entropy(logits_rlc[~np.isnan(logits_rlc).any(axis=-1)])
+    said = normalized_entropy(logits_rlc[~np.isnan(logits_rlc).any(axis=-1)])
     quantiles = np.quantile(said, np.linspace(0.0, 1.0, QUANTILES)) if said.size else np.array([])
     return tuple(
         curve_point(recording, threshold, decide(recording, replace(policy, exit_threshold=threshold)), cost)

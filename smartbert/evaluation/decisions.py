@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import normalised_entropy
+from smartbert_runtime.decisions.rules import normalized_entropy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class Decisions:
 def decide(recording: Recording, policy: Policy) -> Decisions:
     """The inference rule (Hu et al., IJCAI 2023): the first layer run whose head is sure enough answers."""
     skips_rl = _skips(recording, policy)
-    sure_rl = normalised_entropy(recording.logits_rlc) < policy.exit_threshold
+    sure_rl = normalized_entropy(recording.logits_rlc) < policy.exit_threshold
     return _first(recording, skips_rl, np.zeros_like(skips_rl) if policy.no_exit else sure_rl)
 
 

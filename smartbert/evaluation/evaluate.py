@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarise
+from smartbert.evaluation.curves import CurvePoint, Summary, curve_point, entropy_curve, patience_curve, summarize
 from smartbert.evaluation.decisions import decide
 from smartbert.evaluation.macs import plain_macs
 from smartbert.evaluation.recording import Passes, mac_cost, record_passes
@@ -22,7 +22,7 @@ SKIP_THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a checkpoint does on labelled texts; MAC are means per text at its real length, heads and gates counted.
+    """What a checkpoint does on labeled texts; MAC are means per text at its real length, heads and gates counted.
 
     plain_macs: what a plainly fine-tuned classifier on the same encoder costs (all layers, mean pooling).
     summary, macs: with the policy asked for. full_depth, full_depth_macs: with early exits off.
@@ -88,9 +88,9 @@ def measure(model: Classifier, passes: Passes, labels: Sequence[str], policy: Po
         plain_macs=float(plain_macs(backbone_config(model), len(labels), tokens_r).mean()),
         skip_threshold=policy.skip_threshold,
         exit_threshold=policy.exit_threshold,
-        summary=summarise(recording, policy, labels),
+        summary=summarize(recording, policy, labels),
         macs=float(cost(decide(recording, policy)).mean()),
-        full_depth=summarise(recording, never, labels),
+        full_depth=summarize(recording, never, labels),
         full_depth_macs=float(no_exit_cost(decide(recording, never)).mean()),
         curves=curves,
     )

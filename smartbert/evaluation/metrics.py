@@ -35,18 +35,18 @@ def quality(answers_r: NDArray[np.int64], label_ids_r: NDArray[np.int64], classe
     """
     confusion_cc = np.zeros((classes, classes), dtype=np.float64)  # label, answer
     np.add.at(confusion_cc, (label_ids_r, answers_r), 1.0)
-    right_c, labelled_c, answered_c = confusion_cc.diagonal(), confusion_cc.sum(axis=1), confusion_cc.sum(axis=0)
-    occurs_c = labelled_c + answered_c > 0
-    f1_c = np.where(occurs_c, 2.0 * right_c / np.where(occurs_c, labelled_c + answered_c, 1.0), 0.0)
+    right_c, labeled_c, answered_c = confusion_cc.diagonal(), confusion_cc.sum(axis=1), confusion_cc.sum(axis=0)
+    occurs_c = labeled_c + answered_c > 0
+    f1_c = np.where(occurs_c, 2.0 * right_c / np.where(occurs_c, labeled_c + answered_c, 1.0), 0.0)
     return Quality(
         accuracy=float(right_c.sum() / len(label_ids_r)),
         f1=float(f1_c[1]) if classes == 2 else float(f1_c[occurs_c].mean()),
-        matthews=_matthews(right_c.sum(), labelled_c, answered_c),
+        matthews=_matthews(right_c.sum(), labeled_c, answered_c),
     )
 
 
-def _matthews(right: float, labelled_c: NDArray[np.float64], answered_c: NDArray[np.float64]) -> float:
+def _matthews(right: float, labeled_c: NDArray[np.float64], answered_c: NDArray[np.float64]) -> float:
     """For any number of classes (Gorodkin, 2004); 0 where all labels or all answers are one."""
-    texts = labelled_c.sum()
-    spread = (texts**2 - (answered_c**2).sum()) * (texts**2 - (labelled_c**2).sum())
-    return float((right * texts - labelled_c @ answered_c) / math.sqrt(spread)) if spread > 0 else 0.0
+    texts = labeled_c.sum()
+    spread = (texts**2 - (answered_c**2).sum()) * (texts**2 - (labeled_c**2).sum())
+    return float((right * texts - labeled_c @ answered_c) / math.sqrt(spread)) if spread > 0 else 0.0

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from smartbert.evaluation.evaluate import Evaluation
 from smartbert_runtime.errors import InputError
 
-# The colours of Okabe and Ito (2008), told apart by everyone.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# The colors of Okabe and Ito (2008), told apart by everyone.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = {"patience": "s", "exits off": "^"}
 
 
@@ -31,9 +31,9 @@ class ArmLine:
 def plot_evaluation(report: Evaluation, file: Path) -> None:
     """All curves of one checkpoint over the share of a plain classifier's MAC, into a PNG or SVG file."""
     figure, axes = new_axes(f"{report.texts} texts, {report.mean_tokens:.1f} tokens on average")
-    for colour, (name, points) in zip(COLOURS, report.curves.items(), strict=False):
+    for color, (name, points) in zip(COLORS, report.curves.items(), strict=False):
         shares = [point.macs / report.plain_macs for point in points]
-        axes.plot(shares, [point.accuracy for point in points], MARKS.get(name, "") + "-", color=colour, label=name)
+        axes.plot(shares, [point.accuracy for point in points], MARKS.get(name, "") + "-", color=color, label=name)
     axes.plot([report.macs / report.plain_macs], [report.summary.accuracy], "*", color="black", label="as configured")
     save_figure(figure, axes, file)
 
@@ -62,11 +62,11 @@ def save_figure(figure: Figure, axes: Any, file: Path) -> None:
 def plot_arms(title: str, metric: str, arms: Sequence[ArmLine], file: Path) -> None:
     """All arms of one task in one picture: lines for those that exit early, crosses for those that answer once."""
     figure, axes = new_axes(title, metric=metric)
-    for colour, mark, arm in zip(cycle(COLOURS), cycle("ovDs^P"), arms, strict=False):
+    for color, mark, arm in zip(cycle(COLORS), cycle("ovDs^P"), arms, strict=False):
         if len(arm.shares) == 1:
-            axes.plot(arm.shares, arm.values, mark, color=colour, label=arm.name, markersize=8)
+            axes.plot(arm.shares, arm.values, mark, color=color, label=arm.name, markersize=8)
         else:
             style = "--" if arm.name.startswith("no-") else "-"
-            axes.plot(arm.shares, arm.values, style, color=colour, label=arm.name)
+            axes.plot(arm.shares, arm.values, style, color=color, label=arm.name)
     axes.set_xlim(left=0.0)
     save_figure(figure, axes, file)

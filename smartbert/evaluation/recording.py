@@ -1,4 +1,4 @@
-"""Passes of a model over labelled texts, every gate and every head asked.
+"""Passes of a model over labeled texts, every gate and every head asked.
 
 Shape letters: r rows (texts), l layers, c classes.
 """

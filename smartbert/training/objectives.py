@@ -1,4 +1,4 @@
-"""What each training stage minimises, as modules that a Trainer can wrap (Hu et al., IJCAI 2023, both stages).
+"""What each training stage minimizes, as modules that a Trainer can wrap (Hu et al., IJCAI 2023, both stages).
 
 Shape letters: b batch, s sequence, h hidden, w width, l layers, c classes.
 """

@@ -1,6 +1,6 @@
 """One of several processes under `torchrun`: which one this is, and means over the texts of all of them.
 
-Several processes minimise exactly what one would. Gradients are averaged over the processes afterwards, so each one's
+Several processes minimize exactly what one would. Gradients are averaged over the processes afterwards, so each one's
 loss has to be such that the average of the losses is the loss of the whole batch.
 """
 

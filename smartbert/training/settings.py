@@ -14,7 +14,7 @@ def _setting(default: Any, about: str, *, group: str) -> Any:
     return field(default=default, metadata={"help": about, "group": group})
 
 
-_STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimiser", "Model", "Choice of epoch and thresholds"
+_STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds"
 
 ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "no-gates", "deebert", "pabee", "plain", "truncated")
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -1,4 +1,4 @@
-"""One training stage on transformers.Trainer: its optimiser, its soft and hard epochs, its log, its saved epochs."""
+"""One training stage on transformers.Trainer: its optimizer, its soft and hard epochs, its log, its saved epochs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from transformers import (
     set_seed,
 )
 
-from smartbert.evaluation.curves import summarise
+from smartbert.evaluation.curves import summarize
 from smartbert.evaluation.decisions import Recording
 from smartbert.evaluation.recording import token_counts
 from smartbert.plain_classifier import PlainClassifier
@@ -247,7 +247,7 @@ def _metrics(objective: Objective, settings: TrainingSettings) -> Callable[[Eval
         recording = Recording(
             skip_logits_rl=skip_logits_rl, logits_rlc=logits_rlc, label_ids_r=np.asarray(prediction.label_ids)
         )
-        summary = summarise(recording, policy, ())
+        summary = summarize(recording, policy, ())
         # An epoch before the gates were trained is no candidate for the best one, unless no other comes.
         ungated = isinstance(objective, Stage1) and objective.phase is Phase.PLAIN and len(objective.model.gates) > 0
         return {

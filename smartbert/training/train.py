@@ -1,4 +1,4 @@
-"""Training from end to end: a pretrained encoder and labelled texts in, a checkpoint folder with its report out."""
+"""Training from end to end: a pretrained encoder and labeled texts in, a checkpoint folder with its report out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint_folder import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
 from smartbert.data.task_data import TaskData
 from smartbert.digest import encoder_digest
-from smartbert.evaluation.curves import Summary, summarise
+from smartbert.evaluation.curves import Summary, summarize
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.recording import record, tokenize
 from smartbert.evaluation.thresholds import ThresholdChoice, choose_exit_threshold
@@ -188,7 +188,7 @@ def _report(
         skip_threshold=policy.skip_threshold,
         exit_threshold=policy.exit_threshold,
         exit_threshold_choice=choice,
-        validation=summarise(validation, policy, data.labels),
+        validation=summarize(validation, policy, data.labels),
         dev=dev.summary,
         dev_full_depth=dev.full_depth,
         dev_evaluation=dev,

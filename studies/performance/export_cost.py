@@ -55,7 +55,7 @@ class _Watch:
 
 def measure(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
-    file: Annotated[Path, typer.Option(help="Texts that decide what may be quantised.")],
+    file: Annotated[Path, typer.Option(help="Texts that decide what may be quantized.")],
     layout: Annotated[list[str], typer.Option(help="Layouts; repeatable.")] = list(LAYOUTS[:2]),  # noqa: B006
     precision: Annotated[list[str], typer.Option(help="Precisions; repeatable.")] = list(PRECISIONS[:1]),  # noqa: B006
 ) -> None:

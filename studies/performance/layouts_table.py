@@ -1,6 +1,6 @@
 """python -m studies.performance.layouts_table: every layout in every precision of a checkpoint, measured side by side.
 
-For each it exports a folder of its own and asks it about labelled or unlabelled texts, against PyTorch: size, seconds,
+For each it exports a folder of its own and asks it about labeled or unlabeled texts, against PyTorch: size, seconds,
 agreement, whether a text gets the same answer alone and in a batch, and time a text.
 """
 
@@ -60,7 +60,7 @@ class Row:
 
 def make_table(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
-    file: Annotated[Path, typer.Option(help="Real texts, best a dev set; they also decide what may be quantised.")],
+    file: Annotated[Path, typer.Option(help="Real texts, best a dev set; they also decide what may be quantized.")],
     fixed_shape: Annotated[str, typer.Option(help="B,S that accelerators' coverage is counted for.")] = "1,32",
     target: Annotated[str, typer.Option(help="Processor that int8 is for.")] = "x86-vnni",
     layout: Annotated[list[str], typer.Option(help="Layouts; repeatable.")] = list(LAYOUTS),  # noqa: B006
@@ -165,7 +165,7 @@ def _traces(sessions: Sessions, tokens: Tokens, policy: Policy, batch_size: int)
 
 def _times(variants: list[Sessions], tokens: Tokens, policy: Policy, repeats: int) -> list[tuple[float, float]]:
     """Median milliseconds a text for each variant: by the policy, at full depth. They take turns on every text."""
-    ways = [(sessions, way) for sessions in variants for way in (policy, policy.without_shortcuts())]
+    ways = [(sessions, way) for sessions in variants for way in (policy, policy.at_full_depth())]
     taken: list[list[float]] = [[] for _ in ways]
     for _ in range(repeats):
         for row in range(len(tokens.truncated)):

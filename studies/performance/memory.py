@@ -84,7 +84,7 @@ def _one(
     model = SmartBert.load(package, layout=layout, precision=precision, preload=True)
     loaded = _mb()
     texts = read_examples(file, Columns()).texts[:count]
-    policy = model.policy().without_shortcuts()
+    policy = model.policy().at_full_depth()
     times = []
     for text in texts:
         started = time.perf_counter()

@@ -1,7 +1,7 @@
 """python -m studies.performance.quantization_rivals: our int8 layers against the other ways onnxruntime has of 8 bits.
 
 All layers of a checkpoint, one after another, and the last exit head in fp32: labels on real texts, what a text's
-neighbours change, size, and time in turns.
+neighbors change, size, and time in turns.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def compare(
     target: Annotated[str, typer.Option(help="Processor that our int8 is for.")] = "x86-vnni",
     repeats: Annotated[int, typer.Option(help="Runs of each shape; the median counts.")] = 30,
 ) -> None:
-    """Quantise every layer in every scheme and print a Markdown table with its conditions."""
+    """Quantize every layer in every scheme and print a Markdown table with its conditions."""
     quiet_libraries()
     examples = read_examples(file, Columns())
     with tempfile.TemporaryDirectory() as temporary:

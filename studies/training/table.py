@@ -14,7 +14,7 @@ from studies.training.results import ArmResult, paired_difference
 COMPARED = (2.0, 3.0)
 # A truncated model counts as being at a saving when its cost is that of it within this share.
 SAME_COST = 0.05
-# Normalised entropies. The paper's thresholds, 0 to 0.6 nats, are 0 to 0.87 here with two classes, 0.33 with six.
+# Normalized entropies. The paper's thresholds, 0 to 0.6 nats, are 0 to 0.87 here with two classes, 0.33 with six.
 SHOWN_THRESHOLDS = (0.1, 0.2, 0.33, 0.5, 0.87)
 
 
@@ -187,7 +187,7 @@ def _exits_at_the_same_cost(arm: ArmResult, without: ArmResult | None) -> float 
 def _depth(arms: dict[str, ArmResult]) -> list[str]:
     """How soon entropy exits at thresholds that mean the same for every arm."""
     lines = [
-        "How deep texts go at one exit threshold (normalised entropy): layers run on average, and the metric.",
+        "How deep texts go at one exit threshold (normalized entropy): layers run on average, and the metric.",
         "",
         "| arm |" + "".join(f" {threshold:g} |" for threshold in SHOWN_THRESHOLDS),
         "|---|" + "---|" * len(SHOWN_THRESHOLDS),

@@ -25,7 +25,7 @@ QUICK = BenchSettings(
 
 
 def make_examples(labels: tuple[str, ...] | None, pairs: tuple[str, ...] | None = None) -> Examples:
-    """TEXTS, labelled."""
+    """TEXTS, labeled."""
     return Examples(texts=TEXTS, pairs=pairs, labels=labels, lines=(2, 3, 5, 6), source="data/dev.csv")
 
 

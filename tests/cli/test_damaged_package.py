@@ -105,7 +105,7 @@ def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
 
 FIRST_FILE = ("components", 0, "files", "separate-fp32", "file")
 MANIFESTS = {
-    "an unknown key": (put("colour", value="red"), ["manifest has an unknown key 'colour'"]),
+    "an unknown key": (put("color", value="red"), ["manifest has an unknown key 'color'"]),
     "an unknown key inside": (put("model", "heads", value=4), ["manifest.model has an unknown key 'heads'"]),
     "a newer schema": (put("schema_version", value="2.0"), ["schema version 2.0", "install a newer smartbert"]),
     "no schema": (put("schema_version", value="new"), ["schema_version 'new' is not of the form"]),
@@ -136,15 +136,15 @@ def test_a_link_out_of_the_folder_is_refused(call: Call, package_copy: Path, ask
 
 def test_a_newer_minor_schema_is_read_and_its_news_are_noted(call: Call, package_copy: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
-        manifest |= {"schema_version": "1.7", "colour": "red"}
+        manifest |= {"schema_version": "1.7", "color": "red"}
 
     edit_manifest(package_copy, change)
     run = call(smartbert_runtime.cli.infer.main, package_copy, "--text", "Off with her head!", "--format", "json")
     assert run.code == 0 and json.loads(run.out)["text"] == "Off with her head!"
-    assert run.err == "note: schema 1.7: ignored the unknown key manifest.colour\n"
+    assert run.err == "note: schema 1.7: ignored the unknown key manifest.color\n"
 
 
 def test_additions_of_ones_own_belong_under_extra(call: Call, package_copy: Path) -> None:
-    edit_manifest(package_copy, put("extra", "colour", value="red"))
+    edit_manifest(package_copy, put("extra", "color", value="red"))
     run = call(smartbert_runtime.cli.infer.main, package_copy, "--text", "Off with her head!")
     assert run.code == 0 and run.err == ""

@@ -47,7 +47,7 @@ def test_text_shows_the_model_its_presets_and_each_part_with_size_hash_and_shape
     assert lines[4:8] == [
         "",
         f"separate-fp32: {size / 1e6:.1f} MB of graphs",
-        "  preset default: skips a layer at skip probability 0.5, answers at normalised entropy below 0.5",
+        "  preset default: skips a layer at skip probability 0.5, answers at normalized entropy below 0.5",
         "  preset full-depth: skips no layer, never exits early",
     ]
     assert [line.split()[0] for line in lines[8::2]] == PARTS
@@ -163,9 +163,9 @@ def test_a_folder_that_is_no_package_is_named(call: Call, checkpoint_dir: Path, 
 
 
 def test_news_of_a_newer_schema_are_noted(call: Call, package_copy: Path) -> None:
-    edit_manifest(package_copy, lambda manifest: manifest.update(schema_version="1.7", colour="red"))
+    edit_manifest(package_copy, lambda manifest: manifest.update(schema_version="1.7", color="red"))
     run = call(main, package_copy)
     assert run.code == 0
-    assert "note: schema 1.7: ignored the unknown key manifest.colour" in run.out + run.err
+    assert "note: schema 1.7: ignored the unknown key manifest.color" in run.out + run.err
     run = call(main, package_copy, "--format", "json")
-    assert document(run.out)["notes"] == ["schema 1.7: ignored the unknown key manifest.colour"]
+    assert document(run.out)["notes"] == ["schema 1.7: ignored the unknown key manifest.color"]

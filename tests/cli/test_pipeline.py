@@ -58,7 +58,7 @@ def write_rows(file: Path, numbers: range) -> None:
     file.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
 
 
-def test_from_labelled_texts_to_measured_answers(
+def test_from_labeled_texts_to_measured_answers(
     call: Call, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -221,7 +221,7 @@ def test_a_layout_that_was_not_exported_lists_those_that_were(call: Call, packag
         assert_named_error(call(main, package_dir, option, value), value, "it holds: separate-fp32")
 
 
-def test_two_quantised_layers_exchanged_exit_with_3_and_name_the_first(
+def test_two_quantized_layers_exchanged_exit_with_3_and_name_the_first(
     call: Call, layouts_dir: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))

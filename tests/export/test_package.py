@@ -82,7 +82,7 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
         "ort_format": False,
         "golden_texts": True,
         "gates": True,
-        "licence": None,
+        "license": None,
     }
     assert set(provenance["packages"]) == {"smartbert", "torch", "transformers", "onnx"}
     assert provenance["packages"]["torch"] == torch.__version__

@@ -56,7 +56,7 @@ def test_the_summary_names_labels_sizes_thresholds_and_origin(package_dir: Path)
     assert "- labels: calm, loud, odd\n" in text
     assert "A text classifier of 4 layers (hidden size 32)" in text
     assert "longest input: 24 tokens" in text
-    assert "skip probability 0.5 and above, answer at normalised entropy below 0.5" in text
+    assert "skip probability 0.5 and above, answer at normalized entropy below 0.5" in text
     assert f"- checkpoint sha256: {manifest.provenance.checkpoint_sha256}\n" in text
     assert f"torch {manifest.provenance.packages['torch']}" in text
     assert "The checkpoint carries no training report." in text
@@ -112,7 +112,7 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
     assert "accuracy 0.9200 with 2.25 layers run on average (0.9400 with 3.50 layers when no exit is taken)" in text
     assert "- recall: calm 0.7500, loud 1.0000" in text
     assert "- seed 11, 4 + 3 epochs, texts cut to 24 tokens" in text
-    assert "answer at normalised entropy below 0.3" in text
+    assert "answer at normalized entropy below 0.3" in text
     assert "no training report" not in text
 
 
@@ -137,18 +137,18 @@ def test_every_variant_has_its_parity_and_its_parts(variants_dir: Path) -> None:
 def test_parts_that_stay_fp32_are_told_and_are_those_that_the_manifest_has_in_fp32(variants_dir: Path) -> None:
     text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
     manifest = open_package(variants_dir).manifest
-    rows = rows_of(text, "Quantised parts")
+    rows = rows_of(text, "Quantized parts")
     assert [row[0] for row in rows] == ["separate-int8", "fused-int8", "separate-int4", "fused-int4"]
-    for variant, texts, quantised, _, _, kept in rows:
+    for variant, texts, quantized, _, _, kept in rows:
         files = {c.name: c.files[variant].file for c in manifest.in_variant(variant)}
         exact = [part for part, file in files.items() if file == f"graphs/{part}.onnx"]
         assert re.findall(r"(\w+) \(alone under 99%", kept) == exact
-        assert quantised == f"{len(files) - len(exact)} of {len(files)}" and int(texts) >= 500
+        assert quantized == f"{len(files) - len(exact)} of {len(files)}" and int(texts) >= 500
     assert any(row[5] != "none" for row in rows), "the tiny model's int4 layers change too many labels"
 
 
-def test_a_summary_of_fp32_alone_says_nothing_of_quantising(package_dir: Path) -> None:
-    assert "## Quantised parts" not in (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
+def test_a_summary_of_fp32_alone_says_nothing_of_quantizing(package_dir: Path) -> None:
+    assert "## Quantized parts" not in (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
 
 
 def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
@@ -170,7 +170,7 @@ def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
     assert lines[0].startswith("parity   separate-fp32: worst part ")
     assert lines[0].endswith(" from PyTorch, 100.00% of the golden labels equal")
     assert lines[1:] == [
-        "int8     separate-int8: 1 of 3 parts quantised; on 512 texts 98.50% of the labels and 96.51% of the exits "
+        "int8     separate-int8: 1 of 3 parts quantized; on 512 texts 98.50% of the labels and 96.51% of the exits "
         "as in fp32",
         "         layer_01 stays fp32: alone under 99%, alone it keeps 90.00% of the labels",
         "         layer_03 stays fp32: together under 98%, alone it keeps 99.40% of the labels",

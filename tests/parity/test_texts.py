@@ -75,7 +75,7 @@ def test_short_texts_under_more_padding_than_they_need(
 
 
 @pytest.mark.parametrize("picked", [[0, 71], [71, 0], [10, 10], [30, 31, 32, 33, 34], [68, 2, 40, 7]])
-def test_neighbours_in_a_batch_do_not_matter(
+def test_neighbors_in_a_batch_do_not_matter(
     classifier: SmartBert, rows: Tokens, expected: list[PlainAnswer], picked: list[int]
 ) -> None:
     assert_same(run(classifier, rows.rows(picked)), [expected[row] for row in picked])

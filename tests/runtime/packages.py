@@ -28,7 +28,7 @@ def export_layouts(base: Path, checkpoint: Path) -> Path:
     file = base / "check.txt"
     file.write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
     graphs = GraphOptions(layouts=LAYOUTS, precisions=PRECISIONS)
-    # The sentences decide what is quantised: few texts, so that it takes a second.
+    # The sentences decide what is quantized: few texts, so that it takes a second.
     return _export_once(base / "layouts", checkpoint, ExportOptions(graphs=graphs, check_file=file))
 
 

@@ -29,7 +29,7 @@ def test_the_encoders_weights_arrive_bit_by_bit(encoder_dir: Path) -> None:
     stored = load_file(encoder_dir / "model.safetensors")
     loaded = from_backbone(str(encoder_dir), max_input_length=24).backbone.state_dict()
     assert [name for name in stored if not torch.equal(loaded[name], stored[name])] == []
-    assert set(loaded) - set(stored) <= {"embeddings.position_ids", "embeddings.token_type_ids"}  # counted, not learnt
+    assert set(loaded) - set(stored) <= {"embeddings.position_ids", "embeddings.token_type_ids"}  # counted, not learned
 
 
 def test_weights_saved_in_half_precision_are_trained_in_float32(encoder_copy: Path) -> None:

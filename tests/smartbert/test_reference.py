@@ -69,7 +69,7 @@ def test_exit_at_once_runs_one_layer(fresh_model: SmartBertForSequenceClassifica
 
 
 def test_booleans_ask_no_gate_and_no_head(fresh_model: SmartBertForSequenceClassification) -> None:
-    policy = Policy(skip_threshold=0.0, exit_threshold=1.0).without_shortcuts()
+    policy = Policy(skip_threshold=0.0, exit_threshold=1.0).at_full_depth()
     trace = trace_one(fresh_model, IDS, TYPES, policy)
     assert trace.decisions() == ((1, 2, 3, 4), (), 4)
     assert np.isnan(trace.skip_logit_l).all() and np.isnan(trace.entropy_l).all()
@@ -101,7 +101,7 @@ def test_the_skip_threshold_itself_skips_and_the_exit_threshold_itself_does_not_
 ) -> None:
     _set(fresh_model, skips=(False,) * LAYERS)
     cast(SkipGate, fresh_model.gates[1]).decide.bias.data.fill_(0.0)  # sigmoid 0.5, the threshold
-    # Two classes alike and the third impossible: normalised entropy ln 2 / ln 3, here also the threshold.
+    # Two classes alike and the third impossible: normalized entropy ln 2 / ln 3, here also the threshold.
     cast(ExitHead, fresh_model.exits[0]).classify.bias.data.copy_(torch.tensor([0.0, 0.0, -800.0]))
     threshold = round(float(np.log(2.0) / np.log(3.0)), 12)  # entropies are rounded so
     trace = _trace(fresh_model, skip_threshold=0.5, exit_threshold=threshold)

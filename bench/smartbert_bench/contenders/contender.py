@@ -61,7 +61,7 @@ def package_contenders(package: Package, variants: Sequence[Variant], settings: 
     model, policies = package.manifest.model, package.policies()
     for variant in variants:
         policy = policies.preset(variant.name, settings.preset)
-        decides = (model.gates or model.early_exits) and policy != policy.without_shortcuts()
+        decides = (model.gates or model.early_exits) and policy != policy.at_full_depth()
         spec = PackageSpec(
             folder=str(package.root),
             layout=variant.layout,

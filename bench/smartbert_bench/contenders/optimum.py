@@ -1,4 +1,4 @@
-"""smartbert-bench's contender `optimum`: a plainly fine-tuned checkpoint, exported and quantised by optimum-onnx."""
+"""smartbert-bench's contender `optimum`: a plainly fine-tuned checkpoint, exported and quantized by optimum-onnx."""
 
 from __future__ import annotations
 

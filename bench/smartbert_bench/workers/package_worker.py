@@ -44,7 +44,7 @@ class PackageRunner:
             preload=preload,
         )
         policy = self._model.policy(spec.preset)
-        self._policies = {POLICY: policy, ALL_LAYERS: policy.without_shortcuts()}
+        self._policies = {POLICY: policy, ALL_LAYERS: policy.at_full_depth()}
 
     @property
     def versions(self) -> Mapping[str, str]:

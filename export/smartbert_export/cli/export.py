@@ -51,7 +51,7 @@ def export(
     ] = "x86",
     check_file: Annotated[
         Path | None,
-        typer.Option(help="500 texts or more that decide what may be quantised; default: made of the golden texts."),
+        typer.Option(help="500 texts or more that decide what may be quantized; default: made of the golden texts."),
     ] = None,
     fixed_shape: Annotated[
         str | None,
@@ -65,7 +65,7 @@ def export(
         bool,
         typer.Option("--ort-format", help="Write .ort files, and the operators that a reduced onnxruntime needs."),
     ] = False,
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option(help="What the package may be used under, such as apache-2.0; told in SUMMARY.md.")
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs: 18 to 21.")] = 18,
@@ -102,7 +102,7 @@ def export(
         golden_texts=golden_texts,
         gates=gates,
         check_file=check_file,
-        licence=licence,
+        license=license,
         overwrite=overwrite,
     )
     with Steps() as steps:

@@ -1,4 +1,4 @@
-"""The package's graphs: every part traced, put into each layout, quantised where texts allow it, and written."""
+"""The package's graphs: every part traced, put into each layout, quantized where texts allow it, and written."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_graphs(
 ) -> Graphs:
     """Write the graphs of every variant into `staging`/graphs.
 
-    check_tokens: texts that decide what may be quantised; needed when any precision is not fp32.
+    check_tokens: texts that decide what may be quantized; needed when any precision is not fp32.
     policy: what a negative threshold means to the layout `single`, and how texts are run for that decision.
     The model's weights are gone afterwards: the graphs have them, and a small machine has room for them once.
     """
@@ -200,7 +200,7 @@ class _Work:
             return file
         if precision == FP32:
             return _save(self._graph(part), file)
-        self.say(f"quantising {part.name} to {precision}")
+        self.say(f"quantizing {part.name} to {precision}")
         exact = onnx.load(self._file(part, FP32))
         return _save(quantized(exact, precision, self.options.target, ort_format=self.options.ort_format), file)
 

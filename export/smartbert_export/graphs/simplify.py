@@ -1,6 +1,6 @@
-"""Traced graphs in the form that onnxruntime's own optimiser knows, and without the arithmetic on shapes.
+"""Traced graphs in the form that onnxruntime's own optimizer knows, and without the arithmetic on shapes.
 
-The tracer writes out shapes as nodes of their own and GELU in an order that onnxruntime does not recognise: a layer
+The tracer writes out shapes as nodes of their own and GELU in an order that onnxruntime does not recognize: a layer
 then runs 10 nodes more, GELU's five and both sums before a LayerNormalization among them.
 """
 

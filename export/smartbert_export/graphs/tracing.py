@@ -64,7 +64,7 @@ def make_template(
     """Trace `module` once, so that any module of the same shape can lend its weights to the graph.
 
     The tracer renames, transposes and merges equal weights (two zero biases become one). A twin whose every value is
-    different is traced in the module's place: nothing merges, and each weight is recognised by its values.
+    different is traced in the module's place: nothing merges, and each weight is recognized by its values.
     """
     twin = _distinct_twin(module)
     graph = trace(twin, example, inputs, outputs, fixed=fixed, opset=opset)

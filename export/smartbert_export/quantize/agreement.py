@@ -1,4 +1,4 @@
-"""What quantising costs: each part alone, then all together, against fp32 on the same texts.
+"""What quantizing costs: each part alone, then all together, against fp32 on the same texts.
 
 Agreement of a part is counted under the package's policy, and of the exit head that reads it over all texts, also those
 that would have left before; of all parts together under the policy and at full depth. The least counts. Speed never
@@ -25,7 +25,7 @@ from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import available_threads, session_options
 from smartbert_runtime.tokenizer import Tokens
 
-# Labels equal to fp32's: with one part quantised, and with all of them.
+# Labels equal to fp32's: with one part quantized, and with all of them.
 ALONE, TOGETHER = 0.99, 0.98
 TEXTS = 500
 BATCH_SIZE = 32
@@ -72,9 +72,9 @@ def check_quantized(
     known: Mapping[str, Agreement] = MappingProxyType({}),
     say: Callable[[str], None] = lambda step: None,
 ) -> QuantizationReport:
-    """Decide which parts of one layout may be quantised.
+    """Decide which parts of one layout may be quantized.
 
-    exact, candidate: folders with NAME.onnx of every part, in fp32 and quantised. tokens: the texts to decide on.
+    exact, candidate: folders with NAME.onnx of every part, in fp32 and quantized. tokens: the texts to decide on.
     known: what was found of parts that another layout has too.
     """
     layers = max(part.index for part in parts)
@@ -165,12 +165,12 @@ class _Outcomes:
 
 def _outcomes(parts: _Mixed, tokens: Tokens, policy: Policy, layers: int, classes: int, fused: bool) -> _Outcomes:
     quick = run_batch(parts, tokens, policy, layers=layers, classes=classes, fused=fused)
-    full = run_batch(parts, tokens, policy.without_shortcuts(), layers=layers, classes=classes, fused=fused)
+    full = run_batch(parts, tokens, policy.at_full_depth(), layers=layers, classes=classes, fused=fused)
     return _Outcomes.of(quick, np.array([outcome.trace.logits_c.argmax() for outcome in full]))
 
 
 class _Reference:
-    """fp32's way through all layers for one batch, from any point of which a quantised part can be tried."""
+    """fp32's way through all layers for one batch, from any point of which a quantized part can be tried."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class _Reference:
         self.outcomes = _Outcomes.of(quick, self.head_labels[-1])
 
     def compare(self, parts: _Mixed, part: Part) -> tuple[list[NDArray[np.bool_]], NDArray[np.bool_]]:
-        """With `part` quantised in `parts`: equal labels in every way that it can change, equal exits."""
+        """With `part` quantized in `parts`: equal labels in every way that it can change, equal exits."""
         labels_b, exits_b = self.outcomes.labels_b.copy(), self.outcomes.exit_layers_b.copy()
         # A text that has left before cannot tell the difference.
         rows = np.flatnonzero(exits_b >= part.index)
@@ -245,7 +245,7 @@ class _Reference:
 
 
 class _Mixed:
-    """`engine.Parts`: the parts in `names` quantised, all others fp32."""
+    """`engine.Parts`: the parts in `names` quantized, all others fp32."""
 
     def __init__(self, exact: _Sessions, candidate: _Sessions, names: set[str] | None = None) -> None:
         self._exact, self._candidate, self._names = exact, candidate, names or set()

@@ -1,6 +1,6 @@
 """Graphs with int8 or int4 weights, in a form that gives a text the same answer alone, padded and in any batch.
 
-`quantize_dynamic` scales activations over the whole tensor, so that a text's answer depends on its neighbours. Here
+`quantize_dynamic` scales activations over the whole tensor, so that a text's answer depends on its neighbors. Here
 every row (token) has a scale of its own.
 - int8: weights per output channel, activations per row, multiplied by `MatMulInteger`. Standard operators only. What
   multiplies one row a text (most of a head) is int8 in the file only.
@@ -26,7 +26,7 @@ PRECISIONS = (FP32, INT8, INT4)
 
 # Largest weight by target. Without VNNI, x86 adds two products of 255 and a weight in 16 bits, which must hold them.
 WEIGHT_RANGE = {"x86": 64, "x86-vnni": 127, "arm64": 127}
-# Below this many entries a weight's bytes are nothing, and quantising its input costs more than it saves.
+# Below this many entries a weight's bytes are nothing, and quantizing its input costs more than it saves.
 SMALLEST = 1024
 BLOCK = 32
 _ACTIVATIONS = 127.0
@@ -76,7 +76,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, _Weight]:
 
 
 def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
-    """Linear layers of 2-D inputs are traced as Gemm; as MatMul and Add they are quantised like all others."""
+    """Linear layers of 2-D inputs are traced as Gemm; as MatMul and Add they are quantized like all others."""
     weights = _weights(graph)
     nodes = []
     for node in graph.node:
@@ -159,7 +159,7 @@ def _quantize_rows(graph: onnx.GraphProto, largest: int) -> None:
         "int8.last_axis": np.array([-1], dtype=np.int64),
     }
     nodes: list[onnx.NodeProto] = []
-    rows: set[str] = set()  # inputs that are quantised already: query, key and value share one
+    rows: set[str] = set()  # inputs that are quantized already: query, key and value share one
     done: set[str] = set()
     for node in graph.node:
         if node.op_type != "MatMul" or node.input[1] not in weights:

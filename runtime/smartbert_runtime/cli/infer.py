@@ -61,7 +61,7 @@ def infer(
         ),
     ] = None,
     exit_threshold: Annotated[
-        float | None, typer.Option(help="Answer at an uncertainty below this, 0 (never) to 1; normalised entropy.")
+        float | None, typer.Option(help="Answer at an uncertainty below this, 0 (never) to 1; normalized entropy.")
     ] = None,
     exit_thresholds: Annotated[
         str | None,

@@ -31,7 +31,7 @@ def verify_text(report: VerifyReport) -> str:
             f"threshold  {'ok' if decisions.ok else 'DIFFERS'}"
         )
         if not decisions.exact:
-            continue  # quantised weights turn near calls, which is no fault of theirs
+            continue  # quantized weights turn near calls, which is no fault of theirs
         lines += [f"    text {row + 1} decided otherwise" for row in decisions.different[:10]]
         lines += [f"    text {row + 1} has a call within 1e-4 of its threshold" for row in decisions.near[:10]]
     failure = report.first_failure
@@ -72,10 +72,10 @@ def _policy_line(policy: Policy) -> str:
     skips = "skips no layer" if policy.no_skip else f"skips a layer at skip probability {policy.skip_threshold}"
     below = policy.exit_threshold if policy.exit_thresholds is None else list(policy.exit_thresholds)
     exits = {
-        "entropy": f"answers at normalised entropy below {below}",
+        "entropy": f"answers at normalized entropy below {below}",
         "max-probability": f"answers when the largest probability's doubt is below {below}",
         "patience": f"answers when {policy.patience} heads in a row have repeated the label",
-        "confident-patience": f"answers when {policy.patience} heads in a row had a normalised entropy below {below}",
+        "confident-patience": f"answers when {policy.patience} heads in a row had a normalized entropy below {below}",
     }[policy.rule]
     limits = [
         *([f"after {policy.max_layers} layers at most"] if policy.max_layers is not None else []),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.decisions.rules import RULES, History, Said, entropy_of_one, normalised_entropy
+from smartbert_runtime.decisions.rules import RULES, History, Said, entropy_of_one, normalized_entropy
 from smartbert_runtime.errors import ConfigError
 
 
@@ -45,7 +45,7 @@ class Policy:
 
     skip_threshold: a layer is skipped when its gate's skip probability reaches it (0 to 1).
     rule: when an exit head answers: entropy, max-probability, patience or confident-patience (`rules.py`).
-    exit_threshold: what the rule's uncertainty must be below, 0 (never) to 1; normalised entropy for most.
+    exit_threshold: what the rule's uncertainty must be below, 0 (never) to 1; normalized entropy for most.
     exit_thresholds: one for each layer's head, in place of the one for all.
     patience: heads in a row, for the rules that count them.
     no_skip, no_exit: never skip, never exit early; booleans, because no threshold says "never" exactly.
@@ -104,10 +104,10 @@ class Policy:
         """Rows that answer now, of those whose head after `layer` (from 1) was asked.
 
         history: what `history` gave at the start; asked: which of its rows these are, None for all.
-        entropy_b: the rows' normalised entropy, where it is known.
+        entropy_b: the rows' normalized entropy, where it is known.
         """
         threshold = self.threshold(layer)
-        entropy_b = normalised_entropy(logits_bc) if entropy_b is None else entropy_b
+        entropy_b = normalized_entropy(logits_bc) if entropy_b is None else entropy_b
         agreed_b = sure_b = None
         if history is not None:
             asked = np.ones(len(logits_bc), dtype=bool) if asked is None else asked
@@ -129,7 +129,7 @@ class Policy:
         history = self.history(1)
 
         def ask(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
-            entropy_b = normalised_entropy(logits_bc)
+            entropy_b = normalized_entropy(logits_bc)
             return float(entropy_b[0]), bool(self.exits(logits_bc, layer, history, entropy_b=entropy_b)[0])
 
         def ask_entropy(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
@@ -143,6 +143,6 @@ class Policy:
         """The exit threshold after `layer`, from 1."""
         return self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
 
-    def without_shortcuts(self) -> Policy:
+    def at_full_depth(self) -> Policy:
         """The same policy with every layer run and only the last head asked."""
         return replace(self, no_skip=True, no_exit=True, max_layers=None, deadline_ms=None)

@@ -22,7 +22,7 @@ def softmax(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     return probabilities
 
 
-def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
+def normalized_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     """Uncertainty of each row, from 0 (sure) to 1 (uniform): natural-log entropy divided by ln c.
 
     The SmartBERT paper thresholds plain entropy, whose maximum is ln c; divide its thresholds by ln c (0.693 for
@@ -33,12 +33,12 @@ def normalised_entropy(logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
     probabilities_bc = softmax(logits_bc)
     entropy_b = -(probabilities_bc * np.log(np.maximum(probabilities_bc, 1e-300))).sum(axis=-1)
     # Rounded, so that rounding errors make no uniform row a little less or more than 1, and no sure row -0.0.
-    normalised: NDArray[np.float64] = np.round(entropy_b / math.log(logits_bc.shape[-1]), 12).clip(0.0, 1.0) + 0.0
-    return normalised
+    normalized: NDArray[np.float64] = np.round(entropy_b / math.log(logits_bc.shape[-1]), 12).clip(0.0, 1.0) + 0.0
+    return normalized
 
 
 def entropy_of_one(logits: Sequence[float]) -> float:
-    """`normalised_entropy` of one row, step by step the same: numpy's ten calls take four times as long on one row."""
+    """`normalized_entropy` of one row, step by step the same: numpy's ten calls take four times as long on one row."""
     largest = max(logits)
     exponentials = [math.exp(logit - largest) for logit in logits]
     total = math.fsum(exponentials)
@@ -89,7 +89,7 @@ class History:
 class Said:
     """What a rule decides about: the rows whose head was just asked.
 
-    entropy_b: their normalised entropy.
+    entropy_b: their normalized entropy.
     agreed_b: how many heads in a row have repeated the label of the one before; sure_b: how many in a row had an
     entropy below the threshold; both count the head just asked, and are None for a rule that does not remember.
     """
@@ -103,7 +103,7 @@ class Said:
 
 
 def entropy(said: Said) -> NDArray[np.bool_]:
-    """SmartBERT's and DeeBERT's: normalised entropy strictly below the threshold."""
+    """SmartBERT's and DeeBERT's: normalized entropy strictly below the threshold."""
     exits: NDArray[np.bool_] = said.entropy_b < said.threshold
     return exits
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import normalised_entropy
+from smartbert_runtime.decisions.rules import normalized_entropy
 from smartbert_runtime.engine.parts import Outcome, Parts
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
@@ -78,7 +78,7 @@ def run_batch(
         answers = ends[asked]
         if not (policy.no_exit or last):
             # At the last layer there is nothing left to decide.
-            entropy_b = normalised_entropy(logits_bc)
+            entropy_b = normalized_entropy(logits_bc)
             journal.entropy_bl[rows[asked], layer - 1] = entropy_b
             answers = answers | policy.exits(logits_bc, layer, history, asked, entropy_b=entropy_b)
         if not answers.any():

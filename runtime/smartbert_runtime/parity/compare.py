@@ -15,7 +15,7 @@ from smartbert_runtime.trace import Trace
 DECISION_MARGIN = 1e-4
 # Texts of a real set that may lie that close.
 NEAR_SHARE = 0.002
-# Of a quantised package's labels, as many as its export asked for; in a few texts one may differ.
+# Of a quantized package's labels, as many as its export asked for; in a few texts one may differ.
 LABEL_AGREEMENT = 0.98
 # End to end, after up to L layers of fp32 rounding.
 LOGIT_TOLERANCE = 1e-4
@@ -50,7 +50,7 @@ class DecisionReport:
 
     @property
     def ok(self) -> bool:
-        """Same decisions, logits within tolerance, and not too many near calls; of a quantised package, same labels."""
+        """Same decisions, logits within tolerance, and not too many near calls; of a quantized package, same labels."""
         if not self.exact:
             allowed = max(1.0, (1.0 - LABEL_AGREEMENT) * self.texts)
             return (1.0 - self.label_agreement) * self.texts <= allowed + 1e-9
@@ -71,7 +71,7 @@ def compare_traces(
 ) -> DecisionReport:
     """Row by row; logits are compared where the decisions are the same.
 
-    exact: false for quantised weights, which turn near calls: then labels have to agree, and all else is reported.
+    exact: false for quantized weights, which turn near calls: then labels have to agree, and all else is reported.
     """
     margins_r = [
         trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) for trace in expected

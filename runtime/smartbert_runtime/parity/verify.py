@@ -157,7 +157,7 @@ def _check_part(sessions: Sessions, name: str, golden: Golden) -> PartCheck:
 
 
 def _tolerance(sessions: Sessions, name: str) -> float:
-    """By what the part's file holds: a part that was not to be quantised is an fp32 one in every variant."""
+    """By what the part's file holds: a part that was not to be quantized is an fp32 one in every variant."""
     component = sessions.package.manifest.component(name)
     quantized = component.files[sessions.variant.name].file.split(".")[1]
     fp32 = BLOCK_TOLERANCE if component.role == "block" else PART_TOLERANCE

@@ -39,7 +39,7 @@ def check_providers(providers: Sequence[str]) -> tuple[str, ...]:
 
 
 def node_counts(session: onnxruntime.InferenceSession) -> dict[str, int]:
-    """Nodes that each provider took, after onnxruntime's own graph optimisation.
+    """Nodes that each provider took, after onnxruntime's own graph optimization.
 
     Empty where onnxruntime is too old to tell (1.23 and before).
     """

@@ -26,8 +26,8 @@ class Examples:
         return len(self.texts)
 
 
-def read_examples(file: Path | str, columns: Columns | None = None, *, labelled: bool = False) -> Examples:
-    """The texts of a file, or of standard input for `-`; with `labelled`, the label column must be there.
+def read_examples(file: Path | str, columns: Columns | None = None, *, labeled: bool = False) -> Examples:
+    """The texts of a file, or of standard input for `-`; with `labeled`, the label column must be there.
 
     Raises InputError naming the line for anything that cannot be read.
     """
@@ -41,28 +41,28 @@ def read_examples(file: Path | str, columns: Columns | None = None, *, labelled:
         [row.line for row in rows],
         source=lines.source,
         columns=columns,
-        labelled=labelled,
+        labeled=labeled,
     )
 
 
 def examples_from_rows(
-    rows: Sequence[dict[str, str]], lines: Sequence[int], *, source: str, columns: Columns, labelled: bool
+    rows: Sequence[dict[str, str]], lines: Sequence[int], *, source: str, columns: Columns, labeled: bool
 ) -> Examples:
     """Pick the text, pair and label columns out of `rows`; every row must fill them."""
     available = list(dict.fromkeys(column for row in rows for column in row))
     text_column, pair_column = choose_columns(available, columns, source)
     wanted = [text_column, *([pair_column] if pair_column else [])]
-    if labelled and columns.label not in available:
+    if labeled and columns.label not in available:
         raise InputError(
             f"{source} has no column {columns.label!r} for the labels",
             hint=f"its columns: {', '.join(available)}; name one with --label-column",
         )
     for row, line in zip(rows, lines, strict=True):
-        check_row(row, line, [*wanted, *([columns.label] if labelled else [])], source)
+        check_row(row, line, [*wanted, *([columns.label] if labeled else [])], source)
     return Examples(
         texts=tuple(row[text_column] for row in rows),
         pairs=tuple(row[pair_column] for row in rows) if pair_column else None,
-        labels=tuple(row[columns.label] for row in rows) if labelled else None,
+        labels=tuple(row[columns.label] for row in rows) if labeled else None,
         lines=tuple(lines),
         source=source,
     )

@@ -60,8 +60,8 @@ def test_the_collection_has_its_published_size() -> None:
 def test_the_written_splits_hold_every_message_and_share_no_text(tmp_path: Path) -> None:
     messages = read_messages(_collection())
     counts = write_splits(_collection(), tmp_path / "new" / "spam")
-    train = read_examples(tmp_path / "new" / "spam" / "train.tsv", labelled=True)
-    dev = read_examples(tmp_path / "new" / "spam" / "dev.tsv", labelled=True)
+    train = read_examples(tmp_path / "new" / "spam" / "train.tsv", labeled=True)
+    dev = read_examples(tmp_path / "new" / "spam" / "dev.tsv", labeled=True)
     assert counts == {"train": len(train), "dev": len(dev)}
     assert set(train.texts) & set(dev.texts) == set()
     assert len(dev) / 5574 == pytest.approx(0.1, abs=0.02)

@@ -139,7 +139,7 @@ def test_any_batch_and_length_runs_and_answers_as_pytorch_does(
         np.testing.assert_allclose(got, wanted.numpy(), atol=2e-5)
 
 
-def test_initialisers_bear_the_names_and_values_of_the_models_weights(
+def test_initializers_bear_the_names_and_values_of_the_models_weights(
     package_dir: Path, model: SmartBertForSequenceClassification
 ) -> None:
     for part in parts(model.config, "separate"):

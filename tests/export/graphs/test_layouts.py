@@ -66,7 +66,7 @@ def test_every_variant_has_both_presets(variants_dir: Path) -> None:
     policies = parse_policy_file((variants_dir / "policy.json").read_text(encoding="utf-8"))
     assert list(policies.variants) == NAMES
     for presets in policies.variants.values():
-        assert presets == {"default": DEFAULT, "full-depth": DEFAULT.without_shortcuts()}
+        assert presets == {"default": DEFAULT, "full-depth": DEFAULT.at_full_depth()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,7 +97,7 @@ def test_in_fp32_every_layout_decides_as_pytorch_does(
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_variants_texts_get_the_same_answer_in_the_other_layouts(variants_dir: Path, precision: str) -> None:
-    """Quantised, layouts differ by which parts stayed fp32: labels have to agree."""
+    """Quantized, layouts differ by which parts stayed fp32: labels have to agree."""
     labels = [
         [p.label for p in SmartBert.load(variants_dir, layout=layout, precision=precision).classify(SENTENCES)]
         for layout in LAYOUTS

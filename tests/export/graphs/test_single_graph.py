@@ -161,7 +161,7 @@ def test_padding_changes_no_answer(session: onnxruntime.InferenceSession, tokens
 
 def test_every_input_is_required(whole: onnx.ModelProto, session: onnxruntime.InferenceSession, tokens: Tokens) -> None:
     assert [value.name for value in whole.graph.input] == INPUTS
-    assert not {tensor.name for tensor in whole.graph.initializer} & set(INPUTS), "an initialiser is a default"
+    assert not {tensor.name for tensor in whole.graph.initializer} & set(INPUTS), "an initializer is a default"
     for missing in INPUTS:
         rest = {name: array for name, array in feeds(tokens, 0, 0.5, 0.5).items() if name != missing}
         with pytest.raises(ValueError, match=rf"Required inputs \(\['{missing}'\]\) are missing"):

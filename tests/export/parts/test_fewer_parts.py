@@ -147,12 +147,12 @@ def test_the_summary_and_the_command_say_what_a_plain_classifier_cannot(
     assert "- default policy: run every layer" in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
     app = typer.Typer()
     app.command()(export)
-    result = CliRunner().invoke(app, [str(plain[0]), str(tmp_path / "out"), "--licence", "apache-2.0"])
+    result = CliRunner().invoke(app, [str(plain[0]), str(tmp_path / "out"), "--license", "apache-2.0"])
     assert result.exit_code == 0
     assert said in result.output
-    assert "- licence: apache-2.0" in (tmp_path / "out" / "SUMMARY.md").read_text(encoding="utf-8")
-    assert open_package(tmp_path / "out").manifest.provenance.options["licence"] == "apache-2.0"
-    assert "- licence: not given" in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
+    assert "- license: apache-2.0" in (tmp_path / "out" / "SUMMARY.md").read_text(encoding="utf-8")
+    assert open_package(tmp_path / "out").manifest.provenance.options["license"] == "apache-2.0"
+    assert "- license: not given" in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
 
 
 def test_a_plain_classifier_cannot_answer_after_fewer_layers(plain: tuple[Path, Path]) -> None:

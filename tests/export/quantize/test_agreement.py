@@ -1,4 +1,4 @@
-"""What may be quantised: a part that changes too many labels is refused by name, and so is one too many together."""
+"""What may be quantized: a part that changes too many labels is refused by name, and so is one too many together."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_of_parts_good_enough_alone_the_worst_is_refused_when_all_together_are_n
 
     report = check_quantized(
         list(parts(trial.model.config, "separate")), trial.exact, trial.candidate, tokens.rows([int(r) for r in rows]),
-        POLICY.without_shortcuts(), precision="int8", classes=3, fused=False,
+        POLICY.at_full_depth(), precision="int8", classes=3, fused=False,
     )  # fmt: skip
     assert [report.alone[part].labels for part in layers] == [1.0, 218 / 220, 1.0, 1.0]
     (refusal,) = report.refused

@@ -1,4 +1,4 @@
-"""Quantised graphs: close to fp32, really of 8 or 4 bits, and a text's answer does not hang on its neighbours."""
+"""Quantized graphs: close to fp32, really of 8 or 4 bits, and a text's answer does not hang on its neighbors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def exact(variants_dir: Path, model: SmartBertForSequenceClassification) -> dict
 
 
 def wide_heads(model: SmartBertForSequenceClassification) -> onnx.ModelProto:
-    """An exit head and a gate of width 32: theirs are then weights of a size to quantise."""
+    """An exit head and a gate of width 32: theirs are then weights of a size to quantize."""
     config = copy.deepcopy(model.config)
     config.head_width = 32
     torch.manual_seed(3)
@@ -262,7 +262,7 @@ def test_weights_keep_to_the_targets_range_and_use_it(
         assert (per_column == largest).all(), f"{name}: every column has a scale of its own"
 
 
-def test_query_key_and_value_share_one_quantised_input(exact: dict[str, onnx.ModelProto]) -> None:
+def test_query_key_and_value_share_one_quantized_input(exact: dict[str, onnx.ModelProto]) -> None:
     changed = quantize(exact["layer_02"], INT8, "x86")
     read = Counter(node.input[0] for node in changed.graph.node if node.op_type == "MatMulInteger")
     assert sorted(read.values()) == [1, 1, 1, 3]
@@ -341,7 +341,7 @@ def test_a_product_is_that_of_the_rounded_numbers() -> None:
     assert not found[0, 1].any()
 
 
-def test_quantising_twice_gives_the_same_bytes(exact: dict[str, onnx.ModelProto]) -> None:
+def test_quantizing_twice_gives_the_same_bytes(exact: dict[str, onnx.ModelProto]) -> None:
     for precision in (INT8, INT4):
         one, other = (quantize(exact["block_02"], precision, "x86").SerializeToString(deterministic=True) for _ in "12")
         assert one == other

@@ -85,7 +85,7 @@ def test_texts_that_differ_or_are_near_are_listed_counted_from_one() -> None:
     ]
 
 
-def test_decisions_that_quantised_weights_turn_are_counted_but_not_listed() -> None:
+def test_decisions_that_quantized_weights_turn_are_counted_but_not_listed() -> None:
     lines = verify_text(make_verify_report(near=(0,), different=tuple(range(4, 20)), logits=0.3, exact=False))
     assert "16 with other decisions, 1 with a call too near to tell, labels equal 99.90%" in lines
     assert "decided otherwise" not in lines and "DIFFERS" not in lines

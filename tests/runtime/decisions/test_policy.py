@@ -25,7 +25,7 @@ def floats(*values: object) -> NDArray[np.float32]:
 
 
 def policy_file() -> PolicyFile:
-    presets = {"default": Policy(exit_threshold=0.3), "full-depth": Policy().without_shortcuts()}
+    presets = {"default": Policy(exit_threshold=0.3), "full-depth": Policy().at_full_depth()}
     return PolicyFile(schema_version="1.0", variants={"separate-fp32": presets}).sealed()
 
 
@@ -87,8 +87,8 @@ def test_policy_accepts_both_ends_of_its_ranges() -> None:
     assert (policy.skip_threshold, policy.exit_threshold, policy.max_layers) == (0.0, 1.0, 1)
 
 
-def test_without_shortcuts_runs_everything_and_keeps_the_thresholds() -> None:
-    full = Policy(skip_threshold=0.6, exit_threshold=0.3, max_layers=2, deadline_ms=5.0).without_shortcuts()
+def test_at_full_depth_runs_everything_and_keeps_the_thresholds() -> None:
+    full = Policy(skip_threshold=0.6, exit_threshold=0.3, max_layers=2, deadline_ms=5.0).at_full_depth()
     assert full == Policy(skip_threshold=0.6, exit_threshold=0.3, no_skip=True, no_exit=True, max_layers=None)
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import RULES, Said, doubt, entropy, normalised_entropy, softmax
+from smartbert_runtime.decisions.rules import RULES, Said, doubt, entropy, normalized_entropy, softmax
 
 LN2, LN3, LN5 = math.log(2.0), math.log(3.0), math.log(5.0)
 
@@ -19,7 +19,7 @@ def floats(*values: object) -> NDArray[np.float32]:
 
 
 def said(logits_bc: NDArray[np.float32], threshold: float) -> Said:
-    return Said(logits_bc=logits_bc, entropy_b=normalised_entropy(logits_bc), threshold=threshold, patience=1)
+    return Said(logits_bc=logits_bc, entropy_b=normalized_entropy(logits_bc), threshold=threshold, patience=1)
 
 
 def heads(policy: Policy, *probabilities: tuple[float, ...]) -> list[bool]:
@@ -36,30 +36,30 @@ def test_softmax_of_log_odds_is_the_odds() -> None:
 
 def test_entropy_is_divided_by_its_maximum_for_the_number_of_classes() -> None:
     # 1/4, 3/4: (1/4 ln 4 + 3/4 ln 4/3) / ln 2 = 0.562335 / 0.693147
-    assert normalised_entropy(floats([0.0, LN3])) == pytest.approx([0.811278], abs=1e-6)
+    assert normalized_entropy(floats([0.0, LN3])) == pytest.approx([0.811278], abs=1e-6)
     # 1/8, 2/8, 5/8: (1/8 ln 8 + 1/4 ln 4 + 5/8 ln 8/5) / ln 3 = 0.900256 / 1.098612
-    assert normalised_entropy(floats([0.0, LN2, LN5])) == pytest.approx([0.819449], abs=1e-6)
+    assert normalized_entropy(floats([0.0, LN2, LN5])) == pytest.approx([0.819449], abs=1e-6)
 
 
 def test_entropy_does_not_depend_on_a_shift_of_the_logits() -> None:
     shifted = floats([100.0, 100.0 + LN3], [-100.0, -100.0 + LN3])
-    assert normalised_entropy(shifted) == pytest.approx([0.811278, 0.811278], abs=1e-5)
+    assert normalized_entropy(shifted) == pytest.approx([0.811278, 0.811278], abs=1e-5)
 
 
 def test_saturated_logits_give_certainty_and_no_nan() -> None:
-    entropy_b = normalised_entropy(floats([1e4, -1e4], [-3e38, 3e38], [0.0, 800.0]))
+    entropy_b = normalized_entropy(floats([1e4, -1e4], [-3e38, 3e38], [0.0, 800.0]))
     assert entropy_b.tolist() == [0.0, 0.0, 0.0]
     assert softmax(floats([1e4, -1e4])).tolist() == [[1.0, 0.0]]
 
 
 def test_certainty_is_zero_and_not_minus_zero() -> None:
     # Shown to people with three digits: -0.0 reads "-0.000".
-    assert not np.signbit(normalised_entropy(floats([1e4, -1e4]))).any()
+    assert not np.signbit(normalized_entropy(floats([1e4, -1e4]))).any()
 
 
 @pytest.mark.parametrize("classes", range(2, 14))
 def test_uniform_entropy_is_one_and_not_above(classes: int) -> None:
-    for uncertainty in (normalised_entropy, doubt):
+    for uncertainty in (normalized_entropy, doubt):
         uniform = float(uncertainty(np.zeros((1, classes), dtype=np.float32))[0])
         assert uniform == pytest.approx(1.0, abs=1e-12)
         assert uniform <= 1.0
@@ -67,7 +67,7 @@ def test_uniform_entropy_is_one_and_not_above(classes: int) -> None:
 
 def test_exit_only_strictly_below_the_threshold() -> None:
     assert entropy(said(floats([4.0, -4.0], [0.1, 0.0]), 0.2)).tolist() == [True, False]
-    exact = float(normalised_entropy(floats([0.0, LN3]))[0])
+    exact = float(normalized_entropy(floats([0.0, LN3]))[0])
     assert entropy(said(floats([0.0, LN3]), exact)).tolist() == [False]
     assert entropy(said(floats([0.0, LN3]), math.nextafter(exact, 1.0))).tolist() == [True]
 

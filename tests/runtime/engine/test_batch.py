@@ -248,7 +248,7 @@ def test_a_text_alone_runs_nothing_that_it_skips_or_leaves_behind(
 
 def test_without_gates_or_exits_none_is_asked(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
     parts = TorchParts(model)
-    run(parts, tokens, POLICY.without_shortcuts())
+    run(parts, tokens, POLICY.at_full_depth())
     assert [call.part for call in parts.calls] == ["embeddings", *(f"layer_{n:02d}" for n in range(1, 5)), "exit_04"]
     assert {call.rows for call in parts.calls} == {len(SENTENCES)}
 

@@ -16,7 +16,7 @@ from tests.conftest import LAYERS, SENTENCES
 from tests.runtime.packages import LAYOUTS, VARIANTS
 
 POLICY = Policy(exit_threshold=0.5)
-POLICIES = [POLICY, replace(POLICY, no_skip=True), POLICY.without_shortcuts()]
+POLICIES = [POLICY, replace(POLICY, no_skip=True), POLICY.at_full_depth()]
 
 
 def load(folder: Path, variant: str) -> SmartBert:
@@ -86,7 +86,7 @@ def test_int8_answers_with_the_labels_of_fp32(layouts_dir: Path) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_int8_answers_a_text_alone_as_in_a_batch(layouts_dir: Path, layout: str) -> None:
-    # onnxruntime's own dynamic quantisation scales over the whole batch; these graphs must not.
+    # onnxruntime's own dynamic quantization scales over the whole batch; these graphs must not.
     model = load(layouts_dir, f"{layout}-int8")
     together = model.classify(SENTENCES)
     for text, expected in zip(SENTENCES, together, strict=True):
@@ -116,7 +116,7 @@ def test_outcomes_come_in_the_order_of_the_rows(layouts_dir: Path, variant: str)
 def test_policy_presets_are_there_for_every_variant(layouts_dir: Path, variant: str) -> None:
     model = load(layouts_dir, variant)
     assert model.policy() == POLICY
-    assert model.policy("full-depth") == POLICY.without_shortcuts()
+    assert model.policy("full-depth") == POLICY.at_full_depth()
     with pytest.raises(ConfigError, match=f"no preset 'fast' for {variant}"):
         model.policy("fast")
 

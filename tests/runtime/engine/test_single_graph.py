@@ -22,7 +22,7 @@ POLICIES = [
     POLICY,
     replace(POLICY, no_skip=True),
     replace(POLICY, no_exit=True),
-    POLICY.without_shortcuts(),
+    POLICY.at_full_depth(),
     Policy(exit_threshold=0.8, skip_threshold=0.2),
     Policy(exit_threshold=0.0),
     Policy(exit_threshold=0.5, skip_threshold=1.0),

@@ -26,7 +26,7 @@ def test_a_texts_runs_are_the_parts_that_it_needed(classifier: SmartBert, batch_
 
 
 def test_rows_are_counted_and_times_add_up_to_less_than_the_whole(classifier: SmartBert) -> None:
-    answers = classifier.classify(SENTENCES, policy=POLICY.without_shortcuts(), batch_size=len(SENTENCES))
+    answers = classifier.classify(SENTENCES, policy=POLICY.at_full_depth(), batch_size=len(SENTENCES))
     runs = answers[0].trace.batch_runs
     assert {run.rows for run in runs} == {len(SENTENCES)}
     assert len(runs) == 2 + LAYERS + 1, "tokenizer, embeddings, each layer, the last head"

@@ -92,17 +92,17 @@ def test_a_missing_key_is_named_with_its_place() -> None:
 
 
 def test_an_unknown_key_is_refused_and_the_known_ones_listed() -> None:
-    with pytest.raises(ManifestError, match=r"^tree has an unknown key 'colour'$") as caught:
-        decode(Tree, {**whole(), "colour": "green"}, where="tree")
+    with pytest.raises(ManifestError, match=r"^tree has an unknown key 'color'$") as caught:
+        decode(Tree, {**whole(), "color": "green"}, where="tree")
     assert "best, by_name, extra, leaves, share, tall" in caught.value.hint
     assert "'extra'" in caught.value.hint
 
 
 def test_unknown_keys_are_collected_with_their_places_when_a_list_is_given() -> None:
     unknown: list[str] = []
-    value = {**whole(), "colour": "green", "best": {"name": "a", "age": 3}, "by_name": {"c": {"name": "c", "x": 0}}}
+    value = {**whole(), "color": "green", "best": {"name": "a", "age": 3}, "by_name": {"c": {"name": "c", "x": 0}}}
     tree = decode(Tree, value, where="tree", unknown=unknown)
-    assert sorted(unknown) == ["tree.best.age", "tree.by_name.c.x", "tree.colour"]
+    assert sorted(unknown) == ["tree.best.age", "tree.by_name.c.x", "tree.color"]
     assert tree.best == Leaf(name="a")
 
 

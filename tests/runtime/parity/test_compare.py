@@ -132,10 +132,10 @@ def test_exit_agreement_is_the_share_of_equal_exits() -> None:
     assert (report.exit_agreement, report.label_agreement) == (0.75, 1.0)
 
 
-# Quantised weights
+# Quantized weights
 
 
-def test_of_quantised_weights_only_labels_count() -> None:
+def test_of_quantized_weights_only_labels_count() -> None:
     # Other decisions, near calls and logits far off: all is reported, nothing is held against them.
     moved = make_trace(entropy=0.5), make_trace(exit_layer=1, logits=(9.0, 0.0))
     near = make_trace(entropy=0.5), make_trace(entropy=0.7, logits=(1.5, 0.0))
@@ -148,7 +148,7 @@ def test_of_quantised_weights_only_labels_count() -> None:
     assert not compare(moved, near, other).ok
 
 
-def test_of_quantised_weights_logits_need_not_be_comparable() -> None:
+def test_of_quantized_weights_logits_need_not_be_comparable() -> None:
     report = compare((make_trace(), make_trace(exit_layer=1)), exact=False)
     assert (report.logits.max_abs, report.ok) == (math.inf, True)
 

@@ -100,7 +100,7 @@ def test_two_swapped_parts_are_both_found_and_the_first_is_named(scratch: Path, 
 
 
 def matrices(file: Path) -> list[str]:
-    """Names of the weight matrices among the graph's initialisers."""
+    """Names of the weight matrices among the graph's initializers."""
     return [
         weight.name
         for weight in onnx.load(file).graph.initializer
@@ -220,7 +220,7 @@ def test_every_variant_agrees_with_the_samples_each_in_its_ways(
             assert texts.decisions.different == ()
 
 
-def test_a_quantised_part_is_held_to_a_wider_tolerance_and_an_fp32_one_is_not(
+def test_a_quantized_part_is_held_to_a_wider_tolerance_and_an_fp32_one_is_not(
     layouts_dir: Path, layouts_golden: Golden
 ) -> None:
     allowed = {
@@ -239,7 +239,7 @@ def test_a_quantised_part_is_held_to_a_wider_tolerance_and_an_fp32_one_is_not(
     assert allowed["fused-fp32"]["gate_01"] == allowed["separate-fp32"]["gate_01"]
 
 
-def test_a_part_that_stayed_fp32_in_a_quantised_variant_is_checked_as_fp32(
+def test_a_part_that_stayed_fp32_in_a_quantized_variant_is_checked_as_fp32(
     layouts_copy: Path, layouts_golden: Golden
 ) -> None:
     def refuse(document: Document) -> None:
@@ -252,7 +252,7 @@ def test_a_part_that_stayed_fp32_in_a_quantised_variant_is_checked_as_fp32(
     assert check(layouts_copy, layouts_golden, variant="separate-int8").first_failure == "exit_02"
 
 
-def test_two_quantised_layers_exchanged_are_both_found_and_the_first_is_named(
+def test_two_quantized_layers_exchanged_are_both_found_and_the_first_is_named(
     layouts_scratch: Path, layouts_golden: Golden
 ) -> None:
     layers = layer_files(layouts_scratch, "separate-int8")

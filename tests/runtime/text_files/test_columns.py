@@ -16,20 +16,20 @@ BOM = b"\xef\xbb\xbf"
 
 
 def read(
-    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labelled: bool = False
+    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labeled: bool = False
 ) -> Examples:
     """Write the file and read it."""
     file = folder / name
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_examples(file, columns, labelled=labelled)
+    return read_examples(file, columns, labeled=labeled)
 
 
 def refusal(
-    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labelled: bool = False
+    folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labeled: bool = False
 ) -> tuple[str, str]:
     """What is said after the file's name, and the hint."""
     with pytest.raises(InputError) as caught:
-        read(folder, name, content, columns, labelled=labelled)
+        read(folder, name, content, columns, labeled=labeled)
     message = str(caught.value)
     assert message.startswith(str(folder / name))
     return message.removeprefix(str(folder / name)), caught.value.hint
@@ -52,7 +52,7 @@ def refusal(
 def test_each_format_is_read_with_and_without_bom_and_crlf(
     tmp_path: Path, name: str, content: str, end: str, head: bytes
 ) -> None:
-    examples = read(tmp_path, name, head + content.replace("\n", end).encode(), labelled=not name.endswith("txt"))
+    examples = read(tmp_path, name, head + content.replace("\n", end).encode(), labeled=not name.endswith("txt"))
     assert examples.texts == ("down, down", "“oh”")
     assert examples.labels == (None if name.endswith("txt") else ("x", "y"))
     assert examples.lines == ((2, 3) if name.endswith(("csv", "tsv")) else (1, 2))
@@ -80,7 +80,7 @@ def test_line_breaks_of_other_alphabets_do_not_end_a_line(tmp_path: Path) -> Non
 
 def test_jsonl_numbers_and_truth_values_become_their_json_text(tmp_path: Path) -> None:
     content = '{"text": 12, "label": 1}\n\n{"text": "b", "label": true, "more": [1]}\n'
-    examples = read(tmp_path, "a.jsonl", content, labelled=True)
+    examples = read(tmp_path, "a.jsonl", content, labeled=True)
     assert (examples.texts, examples.labels, examples.lines) == (("12", "b"), ("1", "true"), (1, 3))
 
 
@@ -133,7 +133,7 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
     assert refusal(tmp_path, "a.csv", content, columns) == (" has no column 'body'", "its columns: text, mood")
     columns = Columns(text="text", pair="other")
     assert refusal(tmp_path, "a.csv", content, columns) == (" has no column 'other'", "its columns: text, mood")
-    message, hint = refusal(tmp_path, "a.csv", content, labelled=True)
+    message, hint = refusal(tmp_path, "a.csv", content, labeled=True)
     assert message == " has no column 'label' for the labels"
     assert "text, mood" in hint
     assert "--label-column" in hint
@@ -191,7 +191,7 @@ def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
 def test_an_empty_label_is_refused_only_where_labels_are_wanted(tmp_path: Path) -> None:
     content = "text,label\na,x\nb,\n"
     assert read(tmp_path, "a.csv", content).labels is None
-    assert refusal(tmp_path, "a.csv", content, labelled=True)[0] == ", line 3: label is empty"
+    assert refusal(tmp_path, "a.csv", content, labeled=True)[0] == ", line 3: label is empty"
 
 
 @pytest.mark.parametrize("head", [b"", BOM])

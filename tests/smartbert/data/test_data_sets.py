@@ -128,7 +128,7 @@ def test_hidden_labels_are_refused(folder: Path) -> None:
     # As GLUE's test splits have them.
     _parquet(folder / "train.parquet", LABELS, ["no", "yes"])
     _parquet(folder / "test.parquet", [-1, -1], ["no", "yes"])
-    with pytest.raises(InputError, match=r"split test holds unlabelled texts \(label -1\)") as caught:
+    with pytest.raises(InputError, match=r"split test holds unlabeled texts \(label -1\)") as caught:
         _load(folder)
     assert "--dev-split" in caught.value.hint
 

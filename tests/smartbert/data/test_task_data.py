@@ -1,4 +1,4 @@
-"""data.py: labelled texts from files and data sets, and the split that keeps validation texts out of training."""
+"""data.py: labeled texts from files and data sets, and the split that keeps validation texts out of training."""
 
 from __future__ import annotations
 

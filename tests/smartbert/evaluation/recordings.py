@@ -9,7 +9,7 @@ import numpy as np
 from smartbert.evaluation.decisions import Recording
 
 RUN, SKIP = -2.0, 2.0  # skip logits either side of threshold 0.5
-# Logits of a two-class head, and its normalised entropy:
+# Logits of a two-class head, and its normalized entropy:
 SURE_0, SURE_1 = (10.0, -10.0), (-10.0, 10.0)  # 6e-8
 LIKELY_1 = (0.0, math.log(9.0))  # p 0.9: (0.9 ln 1/0.9 + 0.1 ln 1/0.1) / ln 2 = 0.469
 TOSS_1 = (0.0, math.log(1.5))  # p 0.6: 0.971

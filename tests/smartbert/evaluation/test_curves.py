@@ -16,7 +16,7 @@ from smartbert.evaluation.curves import (
     curve_point,
     entropy_curve,
     patience_curve,
-    summarise,
+    summarize,
 )
 from smartbert.evaluation.decisions import Decisions, Recording, decide
 from smartbert_runtime.decisions.policy import Policy
@@ -30,7 +30,7 @@ def cost(decisions: Decisions) -> NDArray[np.int64]:
 
 def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
     # At 0.5: A exits at 1 (right), B at 2 (right), C runs 1, skips 2 and 3, and is answered by head 3 (right).
-    summary = summarise(RECORDING, Policy(exit_threshold=0.5), ("no", "yes"))
+    summary = summarize(RECORDING, Policy(exit_threshold=0.5), ("no", "yes"))
     assert summary.texts == 3
     assert (summary.accuracy, summary.f1, summary.matthews) == (1.0, 1.0, 1.0)
     assert summary.recall == {"no": 1.0, "yes": 1.0}
@@ -43,7 +43,7 @@ def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
 
 def test_summary_at_full_depth_equals_the_hand_count() -> None:
     # Exits never: A runs 1 and 3, B runs 2 and 3 and head 3 gets it wrong, C runs 1.
-    summary = summarise(RECORDING, Policy(exit_threshold=0.0), ("no", "yes"))
+    summary = summarize(RECORDING, Policy(exit_threshold=0.0), ("no", "yes"))
     assert summary.accuracy == pytest.approx(2 / 3)
     assert (summary.f1, summary.matthews) == (0.0, 0.0)  # no text is answered "yes"
     assert summary.recall == {"no": 1.0, "yes": 0.0}
@@ -58,12 +58,12 @@ def test_a_label_without_texts_has_no_recall() -> None:
         logits_rlc=RECORDING.logits_rlc[:1],
         label_ids_r=RECORDING.label_ids_r[:1],
     )
-    assert summarise(only_no, Policy(), ("no", "yes")).recall == {"no": 1.0}
+    assert summarize(only_no, Policy(), ("no", "yes")).recall == {"no": 1.0}
 
 
 def test_the_skip_threshold_decides_who_skips() -> None:
     # sigmoid(2) = 0.88: at 0.9 nobody skips, so C meets head 2, sure of the wrong class.
-    summary = summarise(RECORDING, Policy(skip_threshold=0.9, exit_threshold=0.5), ("no", "yes"))
+    summary = summarize(RECORDING, Policy(skip_threshold=0.9, exit_threshold=0.5), ("no", "yes"))
     assert summary.skip_rate == (0.0, 0.0, 0.0)
     assert summary.exit_rate == pytest.approx((2 / 3, 1 / 3, 0.0))  # A and B at 1, C at 2
     assert summary.accuracy == pytest.approx(1 / 3)
@@ -78,13 +78,13 @@ def test_a_layer_without_a_head_has_no_accuracy_of_its_own() -> None:
         logits_rlc=np.array([[NO_HEAD, SURE_1, SURE_1], [NO_HEAD, SURE_0, SURE_1]], dtype=np.float32),
         label_ids_r=np.array([1, 1]),
     )
-    summary = summarise(recording, Policy(exit_threshold=0.0), ("no", "yes"))
+    summary = summarize(recording, Policy(exit_threshold=0.0), ("no", "yes"))
     # None, and not 0: NaN logits look like class 0 to an argmax.
     assert summary.exit_accuracy == (None, 0.5, 1.0)
     assert summary.exit_rate == (0.0, 0.0, 1.0)
 
 
-def test_candidate_thresholds_go_from_never_to_always_and_are_fine_towards_both_ends() -> None:
+def test_candidate_thresholds_go_from_never_to_always_and_are_fine_toward_both_ends() -> None:
     assert list(EXIT_THRESHOLDS) == sorted(set(EXIT_THRESHOLDS))
     assert EXIT_THRESHOLDS[0] == 0.0 and EXIT_THRESHOLDS[1] == 1e-6 and EXIT_THRESHOLDS[-1] == 1.0
     assert EXIT_THRESHOLDS[-2] == 0.99999
@@ -140,7 +140,7 @@ def test_the_patience_curve_goes_from_never_exiting_down_to_patience_1() -> None
 def test_a_curve_point_carries_all_three_figures_and_the_mean_cost() -> None:
     policy = Policy(skip_threshold=0.9, exit_threshold=0.5)
     point = curve_point(RECORDING, 0.5, decide(RECORDING, policy), cost)
-    summary = summarise(RECORDING, policy, ())
+    summary = summarize(RECORDING, policy, ())
     assert (point.value, point.macs) == pytest.approx((0.5, 400 / 3))
     assert (point.accuracy, point.f1, point.matthews) == (summary.accuracy, summary.f1, summary.matthews)
     assert point.mean_layers_run == summary.mean_layers_run

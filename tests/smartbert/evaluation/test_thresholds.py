@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from smartbert.evaluation.curves import summarise
+from smartbert.evaluation.curves import summarize
 from smartbert.evaluation.thresholds import choose_exit_threshold
 from smartbert_runtime.decisions.policy import Policy
 from tests.smartbert.evaluation.recordings import RECORDING, changing
@@ -39,7 +39,7 @@ def test_the_choice_stops_below_the_first_changed_answer() -> None:
 
 def test_the_choice_is_about_changed_answers_and_not_about_accuracy() -> None:
     # The exit at 0.47 makes accuracy better (2/3 -> 1), and still counts as a change.
-    better = summarise(RECORDING, Policy(exit_threshold=0.47), ()).accuracy
+    better = summarize(RECORDING, Policy(exit_threshold=0.47), ()).accuracy
     assert better == 1.0
     choice = choose_exit_threshold(RECORDING, 0.5, max_disagreement=0.0, confidence=0.95)
     assert choice.exit_threshold == 0.46

@@ -142,7 +142,7 @@ def test_distillation_loss_is_zero_for_equal_answers(temperature: float) -> None
     assert distillation_loss(LOGITS, LOGITS + 3.0, temperature).item() == pytest.approx(0.0, abs=1e-5)
 
 
-def test_distillation_moves_the_student_towards_the_teacher_who_gets_no_gradient() -> None:
+def test_distillation_moves_the_student_toward_the_teacher_who_gets_no_gradient() -> None:
     student_bc = torch.tensor([[0.0, math.log(3.0)]], requires_grad=True)
     teacher_bc = torch.zeros(1, 2, requires_grad=True)
     distillation_loss(student_bc, teacher_bc, 1.0).backward()

@@ -161,7 +161,7 @@ def test_stage_1_trains_with_dropout(fresh_model: SmartBertForSequenceClassifica
 
 
 def test_stage_2_of_a_two_layer_encoder_has_no_contrast_to_divide_by(batch: Batch) -> None:
-    # L = 2: one early exit, no pair of neighbouring exits, L - 2 = 0.
+    # L = 2: one early exit, no pair of neighboring exits, L - 2 = 0.
     torch.manual_seed(0)
     encoder = {**make_encoder_config().to_dict(), "num_hidden_layers": 2}
     model = SmartBertForSequenceClassification(SmartBertConfig(backbone_config=encoder, head_width=16, num_labels=3))

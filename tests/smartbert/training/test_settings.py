@@ -113,7 +113,7 @@ def test_settings_cannot_be_changed() -> None:
 def test_every_field_has_a_help_text_and_a_group() -> None:
     about = TrainingSettings.help()
     assert list(about) == NAMES
-    groups = {"Stages", "Loss terms", "Optimiser", "Model", "Choice of epoch and thresholds"}
+    groups = {"Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds"}
     for name, (text, group) in about.items():
         assert len(text) > 15 and text.endswith("."), name
         assert group in groups, name

@@ -28,7 +28,7 @@ def rows(output: str) -> dict[str, list[str]]:
     return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines[1:]}
 
 
-def test_our_int8_is_the_same_alone_and_in_a_batch_where_dynamic_quantisation_is_not(
+def test_our_int8_is_the_same_alone_and_in_a_batch_where_dynamic_quantization_is_not(
     checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     compare(checkpoint_dir, texts_file, repeats=1)
