@@ -1,1 +1,1 @@
-"""The demo, and ways to embed a package. Not installed; run from the repository's root."""
+"""The demo and ways to embed a package; not installed, run from the repository's root."""

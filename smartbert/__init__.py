@@ -1,4 +1,7 @@
-"""SmartBERT: the model that chooses its layers text by text, its training and its evaluation.
+"""SmartBERT: a BERT classifier that chooses its layers text by text, its training and its evaluation.
+
+What the default trains is a jointly trained, self-distilled multi-exit encoder with gates. The exits save the
+computation; on the tasks measured so far the gates add nothing to them (docs/training.md).
 
 Hu, Zhu, Li, Tang: SmartBERT: A Promotion of Dynamic Early Exiting Mechanism for Accelerating BERT Inference,
 IJCAI 2023, pp. 5067-5075, doi 10.24963/ijcai.2023/563, arXiv 2303.09266.

@@ -1,4 +1,4 @@
-"""Whole or not at all: a folder is built beside its target and renamed when it is complete."""
+"""A folder written whole or not at all: built beside its target and renamed when it is complete."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from smartbert_runtime.errors import InputError
 
-# What tells a folder of ours from any other: --overwrite must not delete somebody's home.
+# By these a folder of ours is recognized: --overwrite must not delete anybody's home.
 OWN_FILES = ("config.json", "manifest.json")
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """InputError when `target` exists and may not be replaced, or when its parent cannot hold it."""
+    """InputError where `target` exists and may not be replaced, or where its parent cannot hold it."""
     try:
         target.exists()
     except OSError as err:  # a name that is too long, a folder that may not be looked into
@@ -36,7 +36,7 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def atomic_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """An empty folder beside `target` that takes its place at the end; after any error `target` is as it was."""
+    """An empty folder beside `target` that replaces it at the end; after any error `target` is as it was."""
     target = target.resolve()
     check_target(target, overwrite=overwrite)
     try:
@@ -48,7 +48,7 @@ def atomic_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield staging
         staging.chmod(0o755)  # mkdtemp makes it private
         check_target(target, overwrite=overwrite)  # once more: another program may have put something there
-        _take_place(staging, target)
+        _replace(staging, target)
     except OSError as err:
         if err.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -59,7 +59,7 @@ def atomic_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _take_place(staging: Path, target: Path) -> None:
+def _replace(staging: Path, target: Path) -> None:
     if not target.exists():
         staging.rename(target)
         return

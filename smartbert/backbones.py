@@ -1,7 +1,7 @@
-"""The encoder families that can be backbones: what differs between them, one small entry each.
+"""The encoder families that can be backbones, one small entry each, and how their pretrained weights are loaded.
 
 A family fits when its model has `embeddings` and `encoder.layer`, and a layer takes (hidden (b,s,h), additive mask
-(b,1,1,s)) as BERT's does. A third, XLM-RoBERTa say, is one more entry:
+(b,1,1,s)) as BERT's does. A third, such as XLM-RoBERTa, is one more entry:
 `"xlm-roberta": Family(XLMRobertaConfig, XLMRobertaModel, counts_from_padding=True)`.
 """
 
@@ -31,7 +31,7 @@ from smartbert_runtime.errors import ConfigError
 class Family:
     """One kind of encoder.
 
-    counts_from_padding: its first token's position is the padding id + 1, as in fairseq's models, and not 0.
+    counts_from_padding: the first token's position is the padding id + 1, as in fairseq's models, instead of 0.
     """
 
     config_class: type[PretrainedConfig]
@@ -39,16 +39,16 @@ class Family:
     counts_from_padding: bool = False
 
     def first_position(self, config: PretrainedConfig) -> int:
-        """The row of the position embeddings that a text's first token takes."""
+        """The row of the position embeddings that belongs to a text's first token."""
         return int(config.pad_token_id or 0) + 1 if self.counts_from_padding else 0
 
     def longest_input(self, config: PretrainedConfig) -> int:
-        """Tokens that the position embeddings are enough for."""
+        """The most tokens that there are position embeddings for."""
         return int(config.max_position_embeddings) - self.first_position(config)
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
         """A fresh encoder, without the pooler, which nothing here uses."""
-        # Plain matrix products: what is traced for ONNX is then exactly what answers here.
+        # Plain matrix products: what is traced for ONNX is then exactly what runs here.
         config._attn_implementation = "eager"
         model: PreTrainedModel = self.model_class(config, add_pooling_layer=False)
         return model
@@ -56,7 +56,7 @@ class Family:
     def embed(self, encoder: Any, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
         """Ids (b,s) -> hidden (b,s,h); positions are counted here, because texts are always padded at their end."""
         first = self.first_position(encoder.config)
-        # A slice of the model's own buffer: one ONNX operator, where fairseq's counting would take several.
+        # A slice of the model's own buffer: one ONNX operator, where fairseq's counting would need several.
         position_ids = encoder.embeddings.position_ids[:, first : first + input_ids.shape[1]]
         hidden_bsh: Tensor = encoder.embeddings(
             input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids
@@ -71,7 +71,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(backbone_config: dict[str, Any]) -> Family:
-    """The family that a config's `model_type` names; ConfigError with the list when it is not supported."""
+    """The family that a config's `model_type` names; ConfigError lists the supported ones."""
     name = str(backbone_config.get("model_type"))
     if name not in FAMILIES:
         raise ConfigError(
@@ -84,7 +84,7 @@ def family_of(backbone_config: dict[str, Any]) -> Family:
 def read_backbone_config(name_or_dir: str, keep_layers: int = 0) -> dict[str, Any]:
     """The config of a pretrained encoder (hub name or folder) as a dictionary.
 
-    A checkpoint of smartbert-train's, of any arm, counts as the encoder in it: a warm start.
+    A checkpoint written by smartbert-train, of any arm, stands for the encoder inside it: a warm start.
     keep_layers: use only the encoder's first layers (0: all).
     """
     config: dict[str, Any] = load_or_explain(AutoConfig, name_or_dir).to_dict()
@@ -99,7 +99,7 @@ def read_backbone_config(name_or_dir: str, keep_layers: int = 0) -> dict[str, An
         raise ConfigError(
             f"{keep_layers} layers cannot be kept: {name_or_dir!r} has {layers}", hint="change --keep-layers"
         )
-    # Without the place it was read from, which is nobody's business and would change the checkpoint's digest.
+    # Without the path it was read from, which is private and would change the checkpoint's digest.
     config.pop("_name_or_path", None)
     return {**config, "num_hidden_layers": keep_layers or layers}
 
@@ -116,9 +116,9 @@ def check_length(backbone_config: dict[str, Any], max_input_length: int) -> None
 
 
 def load_backbone_weights(encoder: PreTrainedModel, name_or_dir: str) -> None:
-    """Give a fresh encoder the pretrained weights (safetensors only); layers that it does not have are left out.
+    """Load pretrained weights into a fresh encoder (safetensors only); layers that it does not have are left out.
 
-    A pooler that the pretrained encoder lacks stays fresh.
+    A pooler that the pretrained encoder lacks keeps its fresh weights.
     """
     pools = getattr(encoder, "pooler", None) is not None
     options = {"num_hidden_layers": encoder.config.num_hidden_layers, "add_pooling_layer": pools}
@@ -126,29 +126,29 @@ def load_backbone_weights(encoder: PreTrainedModel, name_or_dir: str) -> None:
     if "backbone_config" in load_or_explain(AutoConfig, name_or_dir).to_dict():
         loader, options = AutoModelForSequenceClassification, {}
     pretrained = load_whole(loader, name_or_dir, fresh=("pooler.",), **options)
-    # Copied, not handed over: wrapping a loaded encoder would let transformers initialize it once more.
+    # Copied: wrapping the loaded encoder itself would make transformers initialize it once more.
     weights = getattr(pretrained, "backbone", pretrained).state_dict()
     own = encoder.state_dict()
     encoder.load_state_dict({name: weights.get(name, own[name]) for name in own})
 
 
 def load_whole(loader: Any, name_or_dir: str, *, fresh: tuple[str, ...] = (), **options: Any) -> Any:
-    """`loader.from_pretrained`, safetensors only; ConfigError when the file lacks weights.
+    """`loader.from_pretrained`, safetensors only; ConfigError where the file lacks weights.
 
-    fresh: weights whose names begin so may be missing, and begin anew.
+    fresh: prefixes of weights that may be missing and are then initialized.
     """
     model, info = load_or_explain(loader, name_or_dir, use_safetensors=True, output_loading_info=True, **options)
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(fresh))
     if missing:
         raise ConfigError(
             f"{name_or_dir!r} lacks {len(missing)} weights, such as {missing[0]}",
-            hint="its model.safetensors is not whole, or belongs to another config.json",
+            hint="its model.safetensors is incomplete, or belongs to another config.json",
         )
     return model
 
 
 def load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
-    """`loader.from_pretrained`, its many ways to fail turned into one error with a hint."""
+    """`loader.from_pretrained`, with its many errors turned into one that has a hint."""
     try:
         return loader.from_pretrained(name_or_dir, **options)
     except (
@@ -159,7 +159,7 @@ def load_or_explain(loader: Any, name_or_dir: str, **options: Any) -> Any:
         AttributeError,
         RuntimeError,
         SafetensorError,
-        StrictDataclassError,  # transformers 5 checks the types of a config's fields by it
+        StrictDataclassError,  # transformers 5 raises it for a config field of a wrong type
     ) as err:
         first_line = str(err).strip().splitlines()[0]
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What lies in a checkpoint folder beside the weights: the tokenizer, the training report, texts for golden samples."""
+"""A checkpoint folder: its model and tokenizer loaded, the names of its files, its texts for golden samples written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from smartbert.backbones import load_whole
 from smartbert.configuration import SmartBertConfig
-from smartbert.data.task_data import Split
+from smartbert.data.splits import Split
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain_classifier import PlainClassifier, is_plain
 from smartbert.trained_model import Classifier, backbone_config
@@ -29,25 +29,25 @@ def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerF
     hint = "the folder needs the tokenizer.json that belongs to its weights"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_dir)
-    except Exception as err:  # tokenizers raises just that for a file that is no tokenizer
+    except Exception as err:  # tokenizers raises a bare Exception for a file that is not a tokenizer
         raise ConfigError(
             f"the tokenizer of {name_or_dir!r} cannot be loaded: {str(err).strip().splitlines()[0]}", hint=hint
         ) from err
     if not tokenizer.is_fast:
         raise ConfigError(f"{name_or_dir!r} has no fast tokenizer", hint=hint)
-    # transformers 5 makes up an empty tokenizer where the folder has none: every word would be unknown.
+    # transformers 5 makes up an empty tokenizer where the folder has none: every word would be [UNK].
     if not vocab_size // 2 <= len(tokenizer) <= vocab_size:
         raise ConfigError(
             f"the tokenizer of {name_or_dir!r} knows {len(tokenizer)} tokens, its encoder {vocab_size}", hint=hint
         )
-    # Our own batches are padded and cut here; the saved file must not bring settings of its own.
+    # Batches are padded and cut by our own code; the saved file must not bring settings of its own.
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, PreTrainedTokenizerFast]:
-    """A checkpoint of any arm, on the GPU where there is one, with its tokenizer; InputError where there is none."""
+    """A checkpoint of any arm, on the GPU where there is one, with its tokenizer; InputError for any other folder."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         model_type = str(config.get("model_type"))
@@ -65,7 +65,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, PreTrainedTokenizerFast]:
 
 
 def write_golden_texts(file: Path, dev: Split, lengths: Sequence[int]) -> None:
-    """GOLDEN_TEXTS dev texts from the shortest to the longest, evenly spread: the package will replay them."""
+    """GOLDEN_TEXTS dev texts, evenly spread from the shortest to the longest, which the package will replay."""
     by_length = sorted(range(len(dev)), key=lambda row: (lengths[row], row))
     places = np.linspace(0, len(by_length) - 1, min(GOLDEN_TEXTS, len(by_length))).round().astype(int)
     with file.open("w", encoding="utf-8") as stream:

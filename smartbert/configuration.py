@@ -1,4 +1,4 @@
-"""SmartBertConfig: the checkpoint's config.json, read by `from_pretrained` like any Hugging Face model's."""
+"""SmartBertConfig: a checkpoint's config.json, read by `from_pretrained` like any Hugging Face model's."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class SmartBertConfig(PretrainedConfig):
 
     backbone_config: the encoder's own config as a dictionary; its `model_type` names the family.
     head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
-    head_query: who asks in their attention: "first", token 0 (paper), or "mean", the mean of all tokens.
-    gates: false for a model that never skips, as the control arm DeeBERT: it has no gates at all.
+    head_query: the query of their attention: "first", token 0 (paper), or "mean", the mean of all tokens.
+    gates: false for a model without gates, which never skips, such as the control arm DeeBERT.
     early_exits: false for a plain classifier, whose only head follows the last layer; no such model is trained.
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
     skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalized entropy, 0 to 1).
@@ -59,11 +59,11 @@ class SmartBertConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     def family(self) -> Family:
-        """The backbone's family; ConfigError for one that is not supported."""
+        """The backbone's family; ConfigError for an unsupported one."""
         return family_of(self.backbone_config)
 
     def backbone(self) -> PretrainedConfig:
-        """The backbone's config as an object; ConfigError for a family that is not supported."""
+        """The backbone's config as an object; ConfigError for an unsupported family."""
         return self.family().config_class.from_dict(self.backbone_config)
 
     @property

@@ -7,17 +7,22 @@ l layers. Masks are additive, shape b,1,1,s: 0 for a token, MASKED for padding.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from smartbert.backbones import check_length, load_backbone_weights, read_backbone_config
 from smartbert.configuration import SmartBertConfig
-from smartbert_runtime.decisions.policy import logit
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import logit
+from smartbert_runtime.engine.recorded import decide_recorded
 from smartbert_runtime.errors import ConfigError
 
 # Large enough that softmax gives exactly 0 in float32, small enough for float16.
@@ -25,7 +30,7 @@ MASKED = -10000.0
 
 
 class PoolingAttention(nn.Module):
-    """Multi-head self-attention of which only one output is wanted, so only one query is asked.
+    """Multi-head self-attention with one query, because only one output is wanted.
 
     The query comes from token 0 (paper) or from the mean of all tokens but padding.
     """
@@ -35,18 +40,18 @@ class PoolingAttention(nn.Module):
         if width % heads:
             raise ConfigError(f"a head width of {width} cannot be split into {heads} attention heads")
         self.heads = heads
-        self.asks_mean = query == "mean"
+        self.query_is_mean = query == "mean"
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
 
     def forward(self, t_bsw: Tensor, mask_b11s: Tensor) -> Tensor:
-        """(b,s,w), (b,1,1,s) -> (b,w): what the query finds by attention over all tokens."""
+        """(b,s,w), (b,1,1,s) -> (b,w): the query's attention over all tokens."""
         size = t_bsw.shape[-1] // self.heads
         # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding. And a squeeze and a slice, not
         # indices: accelerators take those where they refuse a scalar Gather.
-        asker_b1w = mask_b11s.squeeze(1).softmax(dim=-1) @ t_bsw if self.asks_mean else t_bsw[:, 0:1]
-        query_ba1z = self._split(self.query(asker_b1w), size)
+        source_b1w = mask_b11s.squeeze(1).softmax(dim=-1) @ t_bsw if self.query_is_mean else t_bsw[:, 0:1]
+        query_ba1z = self._split(self.query(source_b1w), size)
         key_basz, value_basz = self._split(self.key(t_bsw), size), self._split(self.value(t_bsw), size)
         scores_ba1s = query_ba1z @ key_basz.transpose(-1, -2) / math.sqrt(size) + mask_b11s
         mixed_ba1z = scores_ba1s.softmax(dim=-1) @ value_basz
@@ -105,6 +110,22 @@ class ContrastHead(nn.Module):
     def forward(self, x_bsz: Tensor) -> Tensor:
         """(b,s,size) -> unit vectors (b,s,width)."""
         return nn.functional.normalize(self.layers(x_bsz), dim=-1)
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """One layer of the hard-gated pass.
+
+    index: from 0. skip_logit_b: its gate's output. input_bsh: what gate and layer read. output_bsh: the layer's own
+    output, computed for every row. hidden_bsh: what comes next: the input where the row skips, else the output.
+    """
+
+    index: int
+    skip_logit_b: Tensor
+    skips_b: Tensor
+    input_bsh: Tensor
+    output_bsh: Tensor
+    hidden_bsh: Tensor
 
 
 @dataclass(frozen=True)
@@ -181,10 +202,27 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         return cast(Tensor, output[0] if isinstance(output, tuple) else output)
 
     def skip_logit(self, index: int, hidden_bsh: Tensor, mask_b11s: Tensor) -> Tensor:
-        """What the gate of layer `index` (from 0) says (b); -inf, never, where the model has no gates."""
+        """The skip logit (b) of the gate of layer `index` (from 0); -inf, never, where the model has no gates."""
         if not len(self.gates):
             return hidden_bsh.new_full((hidden_bsh.shape[0],), -math.inf)
         return cast(Tensor, self.gates[index](hidden_bsh, mask_b11s))
+
+    def layer_steps(
+        self, hidden_bsh: Tensor, mask_b11s: Tensor, *, skip_threshold: float | None = None, no_skip: bool = False
+    ) -> Iterator[LayerStep]:
+        """Gate and layer, one after another, on the embeddings' output: the one loop over layers in PyTorch.
+
+        Every layer is computed for every row. Exit heads are the caller's. skip_threshold: default the config's.
+        no_skip: gates are evaluated and not obeyed.
+        """
+        least = logit(self.config.skip_threshold if skip_threshold is None else skip_threshold)
+        for index in range(len(self.exits)):
+            skip_logit_b = self.skip_logit(index, hidden_bsh, mask_b11s)
+            skips_b = torch.zeros_like(skip_logit_b, dtype=torch.bool) if no_skip else skip_logit_b >= least
+            output_bsh = self.run_layer(index, hidden_bsh, mask_b11s)
+            next_bsh = output_bsh if no_skip else torch.where(skips_b[:, None, None], hidden_bsh, output_bsh)
+            yield LayerStep(index, skip_logit_b, skips_b, hidden_bsh, output_bsh, next_bsh)
+            hidden_bsh = next_bsh
 
     def full_pass(
         self,
@@ -195,23 +233,13 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         skip_threshold: float | None = None,
         no_skip: bool = False,
     ) -> FullPass:
-        """The hard-gated way through all layers, every gate and every exit head asked on it.
-
-        skip_threshold: default the config's. no_skip: gates are asked and not obeyed.
-        """
-        skip_threshold = self.config.skip_threshold if skip_threshold is None else skip_threshold
-        x_bsh, mask_b11s = self.embed(input_ids, attention_mask, token_type_ids)
+        """The hard-gated pass through all layers, every gate and every exit head evaluated; see `layer_steps`."""
+        hidden_bsh, mask_b11s = self.embed(input_ids, attention_mask, token_type_ids)
         skip_logits, logits = [], []
-        for index, head in enumerate(self.exits):
-            skip_logits.append(self.skip_logit(index, x_bsh, mask_b11s))
-            output_bsh = self.run_layer(index, x_bsh, mask_b11s)
-            if no_skip:
-                x_bsh = output_bsh
-            else:
-                skips_b = skip_logits[-1] >= logit(skip_threshold)
-                x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
-            last = index == len(self.exits) - 1
-            logits.append(head(x_bsh if last else output_bsh, mask_b11s))
+        for step in self.layer_steps(hidden_bsh, mask_b11s, skip_threshold=skip_threshold, no_skip=no_skip):
+            last = step.index == len(self.exits) - 1
+            skip_logits.append(step.skip_logit_b)
+            logits.append(self.exits[step.index](step.hidden_bsh if last else step.output_bsh, mask_b11s))
         return FullPass(torch.stack(skip_logits, dim=1), torch.stack(logits, dim=1))
 
     def forward(
@@ -227,14 +255,16 @@ class SmartBertForSequenceClassification(PreTrainedModel):
         exported package the saving. The loss is that of the answers given.
         """
         run = self.full_pass(input_ids, attention_mask, token_type_ids)
-        skips_bl = run.skip_logits_bl >= logit(self.config.skip_threshold)
-        entropy_bl = torch.special.entr(run.logits_blc.softmax(-1)).sum(-1) / math.log(self.config.num_labels)
-        answers_bl = ~skips_bl & (entropy_bl < self.config.exit_threshold)
-        answers_bl[:, -1] = True
-        first_b = answers_bl.to(torch.int64).argmax(dim=1)
-        logits_bc = run.logits_blc[torch.arange(len(first_b), device=first_b.device), first_b]
+        policy = Policy(skip_threshold=self.config.skip_threshold, exit_threshold=self.config.exit_threshold)
+        decided = decide_recorded(_numpy(run.skip_logits_bl), _numpy(run.logits_blc), policy)
+        exit_b = torch.from_numpy(decided.exit_layer_b - 1).to(run.logits_blc.device)
+        logits_bc = run.logits_blc[torch.arange(len(exit_b), device=exit_b.device), exit_b]
         loss = None if labels is None else nn.functional.cross_entropy(logits_bc, labels)
         return SequenceClassifierOutput(loss=cast(Any, loss), logits=cast(Any, logits_bc))
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.detach().float().cpu().numpy())
 
 
 AutoConfig.register("smartbert", SmartBertConfig)

@@ -85,7 +85,7 @@ class MeanPooledForSequenceClassification(PreTrainedModel):
 
 
 class PlainHead(nn.Module):
-    """A plain classifier's answer, asked as an exit head is: from the last hidden state and the additive mask.
+    """A plain classifier's answer with an exit head's interface: from the last hidden state and the additive mask.
 
     dense: the layer with tanh before the classifier, which poolers and RoBERTa's head have; None for mean pooling.
     """
@@ -98,14 +98,14 @@ class PlainHead(nn.Module):
         """(b,s,h), (b,1,1,s) -> logits (b,c)."""
         if self.dense is None:
             # Softmax over the mask alone: 1/n for each of n tokens, exactly 0 for padding.
-            asked_b1h = mask_b11s.squeeze(1).softmax(dim=-1) @ hidden_bsh
+            pooled_b1h = mask_b11s.squeeze(1).softmax(dim=-1) @ hidden_bsh
         else:
-            asked_b1h = torch.tanh(self.dense(hidden_bsh[:, 0:1]))
-        return cast(Tensor, self.classify(asked_b1h)).squeeze(1)
+            pooled_b1h = torch.tanh(self.dense(hidden_bsh[:, 0:1]))
+        return cast(Tensor, self.classify(pooled_b1h)).squeeze(1)
 
 
 class PlainClassifier(nn.Module):
-    """Either kind of plain classifier, with the same face as SmartBERT's model: one answer, after the last layer."""
+    """Either kind of plain classifier, with the interface of SmartBERT's model: one answer, after the last layer."""
 
     def __init__(self, classifier: PreTrainedModel) -> None:
         super().__init__()

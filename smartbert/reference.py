@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.decisions.rules import normalized_entropy
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
@@ -25,34 +24,43 @@ def trace_one(
 ) -> Trace:
     """One text, unpadded (Hu et al., IJCAI 2023, inference): gate? layer? exit?
 
-    `policy.max_layers` and `deadline_ms` are not followed; rule, thresholds, `no_skip` and `no_exit` are.
+    Follows rule, thresholds, `no_skip`, `no_exit` and `max_layers`; a deadline is time, which an oracle does not have.
     """
     history = policy.history(1)
     layers = model.config.layers
-    run, skipped = [], []
-    skip_logit_l, entropy_l = np.full(layers, np.nan), np.full(layers, np.nan)
-    x_bsh, mask_b11s = model.embed(
+    run: list[int] = []
+    skipped: list[int] = []
+    skip_logit_l, uncertainty_l = np.full(layers, np.nan), np.full(layers, np.nan)
+    hidden_bsh, mask_b11s = model.embed(
         torch.tensor([input_ids_s]),
         torch.ones(1, len(input_ids_s), dtype=torch.int64),
         torch.tensor([token_type_ids_s]),
     )
-    for index in range(layers):
+    for step in model.layer_steps(
+        hidden_bsh, mask_b11s, skip_threshold=policy.skip_threshold, no_skip=policy.no_skip
+    ):
+        layer, last = step.index + 1, step.index == layers - 1
         if not policy.no_skip:
-            skip_logit_b = _numpy(model.skip_logit(index, x_bsh, mask_b11s))
-            skip_logit_l[index] = skip_logit_b[0]
-            if policy.skips(skip_logit_b)[0]:
-                skipped.append(index + 1)
-                continue
-        x_bsh = model.run_layer(index, x_bsh, mask_b11s)
-        run.append(index + 1)
-        if policy.no_exit or index == layers - 1:
+            skip_logit_l[step.index] = float(step.skip_logit_b[0])
+        skips = bool(step.skips_b[0])
+        (skipped if skips else run).append(layer)
+        ends = last or (policy.max_layers is not None and len(run) >= policy.max_layers)
+        if not ends and (skips or policy.no_exit):
             continue
-        logits_bc = _numpy(model.exits[index](x_bsh, mask_b11s))
-        entropy_l[index] = normalized_entropy(logits_bc)[0]
-        if policy.exits(logits_bc, index + 1, history)[0]:
-            return _trace(run, skipped, index + 1, logits_bc, skip_logit_l, entropy_l)
-    logits_bc = _numpy(model.exits[-1](x_bsh, mask_b11s))
-    return _trace(run, skipped, layers, logits_bc, skip_logit_l, entropy_l)
+        logits_bc = _numpy(model.exits[step.index](step.hidden_bsh, mask_b11s))
+        if not (policy.no_exit or last):
+            uncertainty_l[step.index] = policy.uncertainty(logits_bc)[0]
+            ends = bool(policy.exits(logits_bc, layer, history)[0]) or ends
+        if ends:
+            break
+    return Trace(
+        layers_run=tuple(run),
+        layers_skipped=tuple(skipped),
+        exit_layer=layer,
+        logits_c=logits_bc[0],
+        skip_logit_l=skip_logit_l,
+        uncertainty_l=uncertainty_l,
+    )
 
 
 def trace_rows(model: SmartBertForSequenceClassification, tokens: Tokens, policy: Policy) -> list[Trace]:
@@ -66,21 +74,3 @@ def trace_rows(model: SmartBertForSequenceClassification, tokens: Tokens, policy
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float32]:
     return np.asarray(tensor.detach().to(torch.float32).numpy())
-
-
-def _trace(
-    run: list[int],
-    skipped: list[int],
-    exit_layer: int,
-    logits_bc: NDArray[np.float32],
-    skip_logit_l: NDArray[np.float64],
-    entropy_l: NDArray[np.float64],
-) -> Trace:
-    return Trace(
-        layers_run=tuple(run),
-        layers_skipped=tuple(skipped),
-        exit_layer=exit_layer,
-        logits_c=logits_bc[0],
-        skip_logit_l=skip_logit_l,
-        entropy_l=entropy_l,
-    )

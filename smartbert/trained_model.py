@@ -1,4 +1,4 @@
-"""A model of any arm, SmartBERT's or a plain one, asked the same questions."""
+"""A trained model of any arm, SmartBERT or a plain classifier, behind the same functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Classifier = SmartBertForSequenceClassification | PlainClassifier
 
 
 def saved_model(model: Classifier) -> Any:
-    """What `save_pretrained` writes."""
+    """The Hugging Face model inside, which `save_pretrained` writes."""
     return model.classifier if isinstance(model, PlainClassifier) else model
 
 
@@ -29,7 +29,7 @@ def label_names(model: Classifier) -> tuple[str, ...]:
 
 
 def input_limit(model: Classifier) -> int:
-    """Tokens that texts are cut to; a classifier from elsewhere does not say, and is given all it has places for."""
+    """Tokens that texts are cut to; all there are positions for where a classifier from elsewhere sets no limit."""
     given = getattr(saved_model(model).config, "max_input_length", None)
     if given:
         return int(given)
@@ -38,12 +38,12 @@ def input_limit(model: Classifier) -> int:
 
 
 def has_gates(model: Classifier) -> bool:
-    """Whether it may skip layers."""
+    """Whether the model can skip layers."""
     return isinstance(model, SmartBertForSequenceClassification) and len(model.gates) > 0
 
 
 def policy_of(model: Classifier) -> Policy:
-    """The thresholds in the checkpoint."""
+    """The thresholds stored in the checkpoint."""
     config = saved_model(model).config
     return Policy(
         skip_threshold=float(getattr(config, "skip_threshold", 0.5)),

@@ -1,1 +1,1 @@
-"""The laboratory: experiments and their results. Not installed; run from the repository's root."""
+"""Experiments with the product and their results; not installed, run from the repository's root."""

@@ -1,4 +1,4 @@
-"""One tiny seeded real model for all tests: an encoder, a checkpoint and its exported package, made once a session."""
+"""One tiny seeded real model for all tests: an encoder, a checkpoint and its exported packages, made once a session."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
 from smartbert_export import export_package
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.parts.signatures import LAYOUTS
+from smartbert_export.quantize.weights import PRECISIONS
 from smartbert_runtime import SmartBert
+from tests.package_folders import export_fixed, export_fixed_single, export_layouts
 
 LABELS = ("calm", "loud", "odd")
 LAYERS = 4
+EVERY_VARIANT = ExportOptions(graphs=GraphOptions(layouts=LAYOUTS, precisions=PRECISIONS))
 
 # Real sentences (Lewis Carroll, Alice's Adventures in Wonderland, 1865), from three words to more than the tiny
 # model's 24 tokens.
@@ -63,7 +68,7 @@ SENTENCES = (
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A WordPiece tokenizer over the sentences' own words, its pieces single letters."""
+    """A WordPiece tokenizer over the sentences' own words, with single letters as pieces."""
     words = sorted({word for text in SENTENCES for word in text.lower().replace("-", " ").split()})
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -90,7 +95,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_encoder_config(layers: int = LAYERS) -> BertConfig:
-    """Layers of 32, all else as BERT has it."""
+    """Layers of hidden size 32, otherwise BERT's."""
     return BertConfig(
         vocab_size=len(make_tokenizer()),
         hidden_size=32,
@@ -103,7 +108,7 @@ def make_encoder_config(layers: int = LAYERS) -> BertConfig:
 
 
 def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
-    """A model whose gates and exits all decide now this way, now that: random, but not timid."""
+    """A random model whose gates and exit heads each decide differently from text to text."""
     torch.manual_seed(seed)
     config = SmartBertConfig(
         backbone_config=make_encoder_config().to_dict(),
@@ -124,7 +129,7 @@ def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
 
 @torch.no_grad()
 def make_decisive(model: SmartBertForSequenceClassification, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Spread what heads say, and set each gate's bias so that it skips about a third of the sentences."""
+    """Spread the heads' outputs, and set each gate's bias so that it skips about a third of the sentences."""
     length = model.config.max_input_length
     batch = tokenizer(list(SENTENCES), truncation=True, max_length=length, padding=True, return_tensors="pt")
     x_bsh, mask_b11s = model.embed(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
@@ -180,6 +185,40 @@ def package_copy(package_dir: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def variants_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """Nine variants in one folder: every layout in every precision; read only."""
+    folder = tmp_path_factory.mktemp("variants") / "out"
+    export_package(checkpoint_dir, folder, EVERY_VARIANT)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def classifier(package_dir: Path) -> Iterator[SmartBert]:
     """The package, opened."""
     yield SmartBert.load(package_dir)
+
+
+@pytest.fixture(scope="session")
+def layouts_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """Layouts separate, fused and single in fp32 and int8; read only (see `layouts_copy`)."""
+    folder = tmp_path_factory.mktemp("layouts")
+    (folder / "check.txt").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    return export_layouts(folder / "out", checkpoint_dir, folder / "check.txt")
+
+
+@pytest.fixture
+def layouts_copy(layouts_dir: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copytree(layouts_dir, tmp_path / "out"))
+
+
+@pytest.fixture(scope="session")
+def fixed_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """Layouts separate and fused for batches of 2 texts of 12 tokens; read only."""
+    return export_fixed(tmp_path_factory.mktemp("fixed") / "out", checkpoint_dir)
+
+
+@pytest.fixture(scope="session")
+def fixed_single_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """Layout single for one text of 12 tokens; read only."""
+    return export_fixed_single(tmp_path_factory.mktemp("fixed_single") / "out", checkpoint_dir)

@@ -1,4 +1,4 @@
-"""What smartbert-bench measures: contenders side by side in one run, each in a process of its own, in turns.
+"""smartbert-bench: a package and its rivals measured in one run, each in its own process, taking turns.
 
-Read measure.py first; worker.py is what runs in a contender's process, package_runner.py what it asks there.
+Read run.py first (the order of a run), then contenders/ (what is compared) and workers/ (what runs in a process).
 """

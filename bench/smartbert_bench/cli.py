@@ -1,26 +1,28 @@
-"""smartbert-bench: what deciding saves, against all layers, one plain graph and optimum, measured side by side."""
+"""smartbert-bench: a package measured beside full depth, one plain graph and optimum, in one run."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import Contender, choose_variants, package_contenders
-from smartbert_bench.figures import BenchReport
-from smartbert_bench.report import bench_json, bench_text
-from smartbert_bench.run import measure
+from smartbert_bench.contenders.contender import Contender
+from smartbert_bench.contenders.package_variants import choose_variants, package_contenders
+from smartbert_bench.render import bench_json, bench_text
+from smartbert_bench.report import BenchReport
+from smartbert_bench.run import run_bench
+from smartbert_bench.settings import BenchSettings
 from smartbert_bench.texts import check_labels, first_texts
 from smartbert_runtime.classifier import DEFAULT_PRESET
-from smartbert_runtime.cli.command import ReportFormat, Steps, require_extra, run_command
+from smartbert_runtime.cli.command import ReportFormat, TerminalReporter, check_picture_file, require_extra, run_command
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.package.manifest import Variant
 from smartbert_runtime.package.open import Package, open_package
+from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import available_threads
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
@@ -33,7 +35,7 @@ class Against(StrEnum):
     plain = "plain"
 
 
-def run_bench(
+def bench(
     package: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder.")],
     file: Annotated[Path, typer.Option(help="Labeled texts: tsv, csv or jsonl.")],
     against: Annotated[
@@ -52,11 +54,11 @@ def run_bench(
     preset: Annotated[str, typer.Option(help="Policy of policy.json to measure.")] = DEFAULT_PRESET,
     repeats: Annotated[int, typer.Option(help="Passes over the texts; each text counts with its median.")] = 3,
     batch_sizes: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Batch sizes beside one by one; empty for none.")
+        str, typer.Option(metavar="N,N,...", help="Batch sizes to measure besides one text at a time; empty for none.")
     ] = "8,32,128",
-    starts: Annotated[int, typer.Option(help="Fresh processes of each contender; 0 leaves start-up out.")] = 3,
-    texts: Annotated[int | None, typer.Option(min=1, help="Take only the first so many of the file.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    starts: Annotated[int, typer.Option(help="Fresh processes per contender, for start-up times; 0 skips them.")] = 3,
+    texts: Annotated[int | None, typer.Option(min=1, help="Use only the first N texts of the file.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
     provider: Annotated[
@@ -69,11 +71,11 @@ def run_bench(
         Path | None, typer.Option(help="Also draw accuracy against time into this PNG or SVG file.")
     ] = None,
 ) -> None:
-    """Measure accuracy, depth, time, throughput, start-up, memory and size of a package, and of rivals beside it.
+    """Measure accuracy, depth, time, throughput, start-up, memory and size of a package, and of its rivals.
 
-    Every variant of the package, with its policy and with every layer run; each contender in a process of its own,
-    all in turns in one run on the same texts with the same threads, tokenizing included. A contender that is not on
-    turn is stopped, so that it disturbs nobody. Ratios say how many times faster, with their spread over the passes.
+    Every variant of the package is measured with its policy and at full depth. Each contender has its own process; all
+    take turns in one run, on the same texts with the same threads, tokenizing included, and those that are not running
+    are stopped. Ratios are speed-ups, with their spread over the passes.
 
     Example: smartbert-bench out/ --file dev.tsv --against plain --plain-checkpoint plain-ckpt/
     """
@@ -91,10 +93,10 @@ def run_bench(
     columns = Columns(text=text_column, pair=pair_column, label=label_column)
     examples = first_texts(read_examples(file, columns, labeled=True), texts)
     check_labels(opened.manifest, examples)
-    with Steps() as steps, tempfile.TemporaryDirectory(prefix="smartbert-bench-") as folder:
+    with TerminalReporter() as reporter, tempfile.TemporaryDirectory(prefix="smartbert-bench-") as folder:
         contenders = package_contenders(opened, variants, settings)
-        contenders += _rivals(opened, variants, settings, bool(against), plain_checkpoint, Path(folder), steps.say)
-        report = measure(opened, contenders, examples, settings, say=steps.say)
+        contenders += _rivals(opened, variants, settings, bool(against), plain_checkpoint, Path(folder), reporter)
+        report = run_bench(opened, contenders, examples, settings, reporter=reporter)
     _write(report, save, plot)
     print(bench_json(report) if format is ReportFormat.json else bench_text(report))
 
@@ -106,21 +108,21 @@ def _rivals(
     plain: bool,
     checkpoint: Path | None,
     folder: Path,
-    say: Callable[[str], None],
+    reporter: Reporter,
 ) -> list[Contender]:
-    """Those that are asked for, their graphs written into `folder`; MissingExtraError for what they need."""
+    """The rivals that the options name, their graphs written into `folder`; MissingExtraError for missing packages."""
     rivals: list[Contender] = []
     if plain:
         with require_extra("smartbert-bench --against plain", "export"):
             from smartbert_bench.contenders.plain_graph import plain_contenders
-        say("putting the package's parts together into one plain graph")
+        reporter.step("putting the package's parts together into one plain graph")
         rivals += plain_contenders(package, variants, settings, folder)
     if checkpoint is not None:
         with require_extra("smartbert-bench --plain-checkpoint", "incumbent"):
             from smartbert.library_logging import quiet_libraries
             from smartbert_bench.contenders.optimum import optimum_contenders
         quiet_libraries()
-        say("exporting the plain checkpoint with optimum")
+        reporter.step("exporting the plain checkpoint with optimum")
         rivals += optimum_contenders(checkpoint, package, settings, folder)
     return rivals
 
@@ -129,19 +131,18 @@ def _sizes(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(size) for size in text.split(",")) if text.strip() else ()
     except ValueError as err:
-        raise ConfigError(f"{text!r} is no list of batch sizes", hint="like --batch-sizes 8,32,128") from err
+        raise ConfigError(f"{text!r} is not a list of batch sizes", hint="like --batch-sizes 8,32,128") from err
 
 
 def _check_targets(save: Path | None, plot: Path | None) -> None:
-    """Before minutes are spent: can the files be written?"""
+    """Refuse files that cannot be written before minutes are spent on measuring."""
     if save is not None and (save.is_dir() or not save.absolute().parent.is_dir()):
         raise InputError(f"{save} cannot be written", hint="name a file in a folder that exists")
     if plot is None:
         return
     with require_extra("smartbert-bench --plot", "bench"):
-        import smartbert_bench.plot  # noqa: F401 - asked for now, used at the end
-    if not plot.absolute().parent.is_dir() or plot.suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"{plot} cannot be drawn", hint="name a .png or .svg file in a folder that exists")
+        import smartbert_bench.plot  # noqa: F401 - checked now, used at the end
+    check_picture_file(plot)
 
 
 def _write(report: BenchReport, save: Path | None, plot: Path | None) -> None:
@@ -149,7 +150,7 @@ def _write(report: BenchReport, save: Path | None, plot: Path | None) -> None:
         try:
             save.write_text(bench_json(report) + "\n", encoding="utf-8")
         except OSError as err:
-            raise InputError(f"{save} cannot be written: {err.strerror}", hint="check its rights") from err
+            raise InputError(f"{save} cannot be written: {err.strerror}", hint="check its permissions") from err
     if plot is not None:
         from smartbert_bench.plot import plot_bench
 
@@ -158,4 +159,4 @@ def _write(report: BenchReport, save: Path | None, plot: Path | None) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    run_command(run_bench)
+    run_command(bench)

@@ -1,4 +1,4 @@
-"""Under which conditions it was measured: the texts, the settings, the machine, the versions."""
+"""The conditions of a run, reported with its figures: texts, settings, machine, load, versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smartbert_runtime.errors import ConfigError
+from smartbert_bench.settings import BenchSettings
 from smartbert_runtime.text_files.examples import Examples
 from smartbert_runtime.tokenizer import Tokenizer
 
@@ -18,36 +18,8 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchSettings:
-    """How much is measured, and on what.
-
-    repeats: passes over the texts. batch_sizes: beside one by one. starts: fresh processes of each contender.
-    """
-
-    preset: str
-    providers: tuple[str, ...]
-    threads: int
-    repeats: int = 3
-    batch_sizes: tuple[int, ...] = (8, 32, 128)
-    starts: int = 3
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigError(f"repeats must be 1 or more, not {self.repeats}", hint="change --repeats")
-        if self.starts < 0:
-            raise ConfigError(f"starts must be 0 or more, not {self.starts}", hint="change --starts")
-        if self.threads < 1:
-            raise ConfigError(f"threads must be 1 or more, not {self.threads}", hint="change --threads")
-        if len(set(self.batch_sizes)) < len(self.batch_sizes) or min(self.batch_sizes, default=2) < 2:
-            raise ConfigError(
-                f"batch sizes must be 2 or more and differ, not {', '.join(map(str, self.batch_sizes))}",
-                hint="change --batch-sizes; one text at a time is always measured",
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class TokenCounts:
-    """How long the texts are, in tokens of the package's tokenizer, cut at the model's limit."""
+    """How long the texts are, in tokens of the package's tokenizer, truncated to the model's limit."""
 
     mean: float
     p50: float
@@ -57,10 +29,10 @@ class TokenCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Beside the settings: the texts, and where it ran.
+    """The settings, the texts, and the machine.
 
-    load_average: over a minute, before the first process started and after the last had answered; None where the
-    system has none.
+    load_average: over one minute, before the first process started and after the last one was done; None where the
+    system does not report one.
     """
 
     source: str
@@ -80,7 +52,7 @@ class Conditions:
     versions: dict[str, str]
 
 
-def conditions(
+def collect_conditions(
     settings: BenchSettings,
     examples: Examples,
     tokenizer: Tokenizer,
@@ -88,7 +60,7 @@ def conditions(
     load_average: tuple[float | None, float | None],
     versions: Mapping[str, str],
 ) -> Conditions:
-    """All of it, of this machine as it is now."""
+    """The conditions of a run on this machine; versions: of the libraries that the contenders use."""
     lengths = tokenizer.encode(examples.texts, examples.pairs).attention_mask_bs.sum(axis=1)
     return Conditions(
         source=Path(examples.source).name,
@@ -115,12 +87,12 @@ def conditions(
 
 
 def load_average() -> float | None:
-    """Over the last minute."""
+    """Over the last minute; None where the system does not report one."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def _processor() -> str:
-    """Its name: as Linux tells it, else what Python knows."""
+    """The processor's name as Linux reports it, otherwise what Python knows."""
     if _CPU_INFO.exists():
         for line in _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

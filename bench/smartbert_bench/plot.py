@@ -1,4 +1,4 @@
-"""smartbert-bench's picture: accuracy against the median text's milliseconds, a point for each contender."""
+"""Draws a bench report: accuracy against the median text's milliseconds, one point per contender."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from pathlib import Path
 
 from smartbert.evaluation.plots import COLORS, new_axes, save_figure
 from smartbert_bench.contenders.contender import OPTIMUM, PACKAGE, PLAIN
-from smartbert_bench.figures import BenchReport
+from smartbert_bench.report import BenchReport
 
 MARKS = {PACKAGE: "o", PLAIN: "s", OPTIMUM: "^"}
 
 
 def plot_bench(report: BenchReport, file: Path) -> None:
-    """Into a PNG or SVG file; InputError when it cannot be written."""
-    found = report.conditions
+    """Write a PNG or SVG file; InputError when it cannot be written."""
+    conditions = report.conditions
     figure, axes = new_axes(
-        f"{found.texts} texts of {found.tokens.mean:.1f} tokens on average, one by one, {found.threads} threads"
+        f"{conditions.texts} texts of {conditions.tokens.mean:.1f} tokens on average, one by one, "
+        f"{conditions.threads} threads"
     )
-    axes.set_xlabel("milliseconds a text, at the median, tokenizing included")
+    axes.set_xlabel("milliseconds per text, at the median, tokenizing included")
     for color, row in zip(cycle(COLORS), report.contenders, strict=False):
         axes.plot([row.latency_ms.p50], [row.accuracy], MARKS[row.kind], color=color, label=row.name)
     axes.set_xlim(left=0.0)

@@ -1,4 +1,4 @@
-"""The texts that are measured: how many of them, and labels that the package knows."""
+"""The labeled texts of a run: how many are used, and whether the package knows their labels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from smartbert_runtime.text_files.examples import Examples
 
 
 def first_texts(examples: Examples, count: int | None) -> Examples:
-    """The first `count` of them, or all of them."""
+    """The first `count` examples; all of them for None."""
     return replace(
         examples,
         texts=examples.texts[:count],
@@ -21,7 +21,7 @@ def first_texts(examples: Examples, count: int | None) -> Examples:
 
 
 def check_labels(manifest: Manifest, examples: Examples) -> None:
-    """InputError for texts without labels, or with one that the model does not know, with its line."""
+    """InputError for texts without labels, or for a label that the model does not know, with its line."""
     if examples.labels is None:
         raise InputError(f"{examples.source} was read without its labels", hint="name the label column")
     for label, line in zip(examples.labels, examples.lines, strict=True):

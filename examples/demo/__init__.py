@@ -1,1 +1,1 @@
-"""The demo's material: a real pretrained encoder and real text, both out of PyPI packages that are never imported."""
+"""The demo's data: real text messages and a pretrained encoder, both from PyPI packages that are never imported."""

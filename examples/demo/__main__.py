@@ -1,4 +1,4 @@
-"""python -m examples.demo FOLDER: writes train.tsv and dev.tsv there and copies the encoder beside them."""
+"""python -m examples.demo FOLDER: writes the demo's train.tsv, dev.tsv and pretrained encoder into a folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smartbert_runtime.errors import InputError
 
 
 def package_folder(name: str) -> Path:
-    """Where an installed package lies, found without importing it."""
+    """The folder of an installed package, located without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -28,7 +28,7 @@ def package_folder(name: str) -> Path:
 def prepare(
     folder: Annotated[Path, typer.Argument(help="Folder for train.tsv, dev.tsv and the encoder.")],
 ) -> None:
-    """Lay out the demo's text messages and, in FOLDER/encoder, its encoder.
+    """Write the demo's text messages and, in FOLDER/encoder, its pretrained encoder.
 
     Example: python -m examples.demo build/demo/data
     """
@@ -39,5 +39,10 @@ def prepare(
     print(f"{folder}: {counts['train']} messages to train on, {counts['dev']} to report on, MiniLM-L6 in {encoder}")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point of `python -m examples.demo`."""
     run_command(prepare)
+
+
+if __name__ == "__main__":
+    main()

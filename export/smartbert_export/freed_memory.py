@@ -1,4 +1,4 @@
-"""Memory that was freed, given back to the system: glibc keeps it, in holes that later weights do not fit into."""
+"""Memory that was freed, returned to the system: glibc keeps it, in holes too small for later weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ctypes
 import sys
 
 
-def give_back() -> None:
-    """Give all free pages back now; where the C library is not glibc, nothing."""
+def return_freed_memory() -> None:
+    """Return all free pages now; does nothing where the C library is not glibc."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -1,4 +1,4 @@
-"""What libraries log and change about logging, kept away from the program that calls them."""
+"""Keeps the program's logging as it is: libraries that reconfigure it, and loggers that are too talkative."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def own_logging() -> Iterator[None]:
-    """What is imported inside leaves the program's logging alone: onnxruntime's tools turn on INFO for all of it."""
+    """Undo what an import inside does to the program's logging: onnxruntime's tools set all of it to INFO."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -20,7 +20,7 @@ def own_logging() -> Iterator[None]:
 
 
 class quiet_logger:
-    """A library's remarks on its progress and on what is not installed, silenced but for errors."""
+    """Silence a library's logger except for errors: it reports progress, and packages that are not installed."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)

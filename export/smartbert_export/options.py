@@ -19,8 +19,8 @@ class GraphOptions:
     """Which graphs to write; the first layout in the first precision is the package's default.
 
     fixed_shape: batch and tokens that every graph is made for; None leaves both dynamic.
-    ort_format: onnxruntime's own files, which reduced builds need, in place of ONNX.
-    target: the processor that int8 is for; x86 is right on all of them.
+    ort_format: onnxruntime's own file format, which reduced builds need, instead of ONNX.
+    target: the processor that int8 is for; x86 is correct on every one.
     opset: ONNX operator set of the graphs.
     """
 
@@ -55,6 +55,18 @@ class GraphOptions:
                 hint=f"give --fixed-shape 1,{self.fixed_shape[1]}, or leave out --layout single",
             )
 
+    def max_length(self, longest: int) -> int:
+        """Tokens of the longest input of a model that takes up to `longest`; ConfigError for a longer fixed shape."""
+        if self.fixed_shape is None:
+            return longest
+        batch, length = self.fixed_shape
+        if length > longest:
+            raise ConfigError(
+                f"a fixed shape of {length} tokens is longer than the model's {longest}",
+                hint=f"give --fixed-shape {batch},{longest} or shorter",
+            )
+        return length
+
     def variants(self) -> tuple[Variant, ...]:
         """Every layout in every precision, the default first."""
         return tuple(
@@ -69,8 +81,8 @@ class ExportOptions:
     """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
     gates: false leaves a model's gates out; it then skips no layer.
-    check_file: texts that decide what may be quantized (500 or more); None makes them of the golden texts.
-    license: what the package may be used under, for SUMMARY.md and the manifest: an SPDX name, best.
+    check_file: texts that decide which parts are quantized (500 or more); None makes them of the golden texts.
+    license: the package's license, for SUMMARY.md and the manifest; preferably an SPDX identifier.
     """
 
     graphs: GraphOptions = field(default_factory=GraphOptions)

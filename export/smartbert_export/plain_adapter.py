@@ -1,4 +1,4 @@
-"""A plain fine-tuned classifier, with the face of a SmartBERT that has no gates and no head but the last."""
+"""A plain fine-tuned classifier in the form of a SmartBERT model without gates and with only the last head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smartbert_runtime.errors import ConfigError, ExportError
 
 
 class PlainAsSmartBert(SmartBertForSequenceClassification):
-    """`exits` has an Identity where SmartBERT has a head, and the classifier's own head behind the last layer."""
+    """`exits` holds an Identity for each layer but the last, and the classifier's own head for that."""
 
     def __init__(self, plain: PlainClassifier) -> None:
         own = plain.classifier.config
@@ -29,7 +29,7 @@ class PlainAsSmartBert(SmartBertForSequenceClassification):
             id2label=own.id2label,
             label2id=own.label2id,
         )
-        PreTrainedModel.__init__(self, config)  # not SmartBERT's, which would make heads
+        PreTrainedModel.__init__(self, config)  # not SmartBERT's, which would create heads
         self.backbone = plain.backbone
         self.gates = nn.ModuleList()
         self.exits = nn.ModuleList([*(nn.Identity() for _ in range(config.layers - 1)), plain.head()])
@@ -68,12 +68,11 @@ def _check_same(plain: PlainClassifier, model: PlainAsSmartBert, folder: Path) -
     ids = torch.where(mask == 1, ids, int(model.config.backbone().pad_token_id or 0))
     wanted_bc = plain.logits(ids, mask, torch.zeros_like(ids))
     hidden_bsh, mask_b11s = model.embed(ids, mask)
-    for index in range(model.config.layers):
-        hidden_bsh = model.run_layer(index, hidden_bsh, mask_b11s)
-    found_bc = model.exits[-1](hidden_bsh, mask_b11s)
+    *_, last = model.layer_steps(hidden_bsh, mask_b11s, no_skip=True)
+    found_bc = model.exits[-1](last.hidden_bsh, mask_b11s)
     if not torch.allclose(found_bc, wanted_bc, atol=1e-5, rtol=1e-4):
         raise ExportError(
             f"{folder} does not answer as the sum of its parts does: "
             f"logits {float((found_bc - wanted_bc).abs().max()):.1e} apart",
-            hint="its config asks for something else than a plain encoder, such as is_decoder",
+            hint="its config describes something else than a plain encoder, such as is_decoder",
         )

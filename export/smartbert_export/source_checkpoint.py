@@ -1,4 +1,4 @@
-"""A checkpoint folder, opened for export: model, labels, tokenizer, and the digest of its weights."""
+"""Step 1 of an export: open a checkpoint folder - model, labels, tokenizer, and the digest of its weights."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain_classifier import is_plain
 from smartbert_export.package_files import sha256_of
 from smartbert_export.plain_adapter import load_plain
+from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ExportError
+from smartbert_runtime.tokenizer import TokenizerSettings
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-# What SUMMARY.md tells of a training report.
+# What SUMMARY.md quotes of a training report.
 SUMMARIZED = {"base_model", "texts", "dev", "dev_full_depth", "settings"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What export needs of a checkpoint; `training` is its report as JSON, empty when there is none.
+class SourceCheckpoint:
+    """What an export needs of a checkpoint.
 
-    gates_left_out: it has gates, and the model that was opened has not.
+    training: its training report as JSON; empty when there is none.
+    gates_left_out: the checkpoint has gates, `model` was opened without them.
     """
 
     model: SmartBertForSequenceClassification
@@ -40,11 +43,25 @@ class Checkpoint:
     training: dict[str, Any]
     gates_left_out: bool
 
+    def policy(self) -> Policy:
+        """The checkpoint's own thresholds."""
+        config = self.model.config
+        return Policy(
+            skip_threshold=config.skip_threshold,
+            exit_threshold=config.exit_threshold,
+            no_skip=not config.gates,
+            no_exit=not config.early_exits,
+        )
 
-def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
+    def tokenizer_settings(self, max_length: int) -> TokenizerSettings:
+        """For inputs of at most `max_length` tokens."""
+        return TokenizerSettings(max_length=max_length, pad_id=self.pad_id, type_ids=self.type_ids)
+
+
+def open_checkpoint(folder: Path, *, gates: bool = True) -> SourceCheckpoint:
     """Load a folder that smartbert-train or save_pretrained wrote, a plain classifier too; ExportError for others.
 
-    gates: false leaves the gates out, so that the model skips no layer.
+    gates: false leaves the gates out; the model then skips no layer.
     """
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
@@ -68,7 +85,7 @@ def open_checkpoint(folder: Path, *, gates: bool = True) -> Checkpoint:
     if tokenizer.pad_token_id is None:
         raise ExportError(f"the tokenizer of {folder} has no padding token", hint="give it one and save it again")
     names = model.config.id2label or {}
-    return Checkpoint(
+    return SourceCheckpoint(
         model=model,
         labels=tuple(str(names[number]) for number in sorted(names)),
         tokenizer_json=tokenizer.backend_tokenizer.to_str(pretty=True).encode(),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smartbert_export.quantize.agreement import ALONE, TOGETHER, QuantizationReport, Refusal
+from smartbert_export.quantize.agreement import MIN_ALONE, MIN_TOGETHER, QuantizationReport
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.manifest import Manifest, ModelFacts
+from smartbert_runtime.package.part_names import EXIT
 from smartbert_runtime.parity.verify import VerifyReport
 
 # A gate's share of a layer's time is 3 to 11 % with hidden size 384 and 1 to 4 % with 768 (16 to 128 tokens, 1 and 2
@@ -56,11 +57,11 @@ def summary_text(
 
 
 def abilities(model: ModelFacts) -> str:
-    """What it decides text by text, as a sentence."""
+    """What the model decides text by text, as a sentence."""
     if not model.early_exits:
         return (
             f"It is a plain classifier, without gates and exit heads: every text runs all {model.layers} layers; "
-            "smartbert-train gives a model that leaves early."
+            "smartbert-train trains a model that exits early."
         )
     if not model.gates:
         return "It has exit heads and no skipping gates: text by text it decides where to answer, and skips no layer."
@@ -79,9 +80,9 @@ def export_lines(
     skipped: float | None = None,
     hidden_size: int = AT_HIDDEN_SIZE,
 ) -> list[str]:
-    """What smartbert-export prints: parity of every variant, which parts were not quantized, gates that only cost.
+    """What smartbert-export prints: parity of every variant, parts that stay fp32, gates that cost more than they save.
 
-    skipped: share of the layers that gates left out, in a model of this hidden size.
+    skipped: share of the layers that gates skipped, in a model of this hidden size.
     """
     cost = GATE_COST * min(1.0, AT_HIDDEN_SIZE / hidden_size)
     lines = []
@@ -97,17 +98,17 @@ def export_lines(
             f"texts {found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in "
             "fp32"
         )
-        lines += [f"         {refusal.part} stays fp32: {_why(refusal)}" for refusal in found.refused]
+        lines += [f"         {part} stays fp32: {_reason(found, part)}" for part in found.refused]
     if skipped is not None and skipped < cost:
         lines.append(
-            f"gates    skip {skipped:.1%} of the layers that golden texts reach, and asking costs about {cost:.0%} of "
-            "a layer on a CPU: --no-gates may make a faster package"
+            f"gates    skip {skipped:.1%} of the layers that golden texts reach, and evaluating one costs about "
+            f"{cost:.0%} of a layer on a CPU: --no-gates may make a faster package"
         )
     return lines
 
 
-def _why(refusal: Refusal) -> str:
-    return f"{refusal.why}, alone it keeps {refusal.agreement.labels:.2%} of the labels"
+def _reason(report: QuantizationReport, part: str) -> str:
+    return f"{report.refused[part]}, alone it keeps {report.alone[part].labels:.2%} of the labels"
 
 
 def _training(training: Mapping[str, Any], *, early_exits: bool) -> list[str]:
@@ -120,7 +121,7 @@ def _training(training: Mapping[str, Any], *, early_exits: bool) -> list[str]:
         "",
         f"Fine-tuned from `{training['base_model']}` on {training['texts']['train']} texts; "
         f"{'thresholds' if early_exits else 'the epoch'} chosen on {training['texts']['validation']} others; "
-        f"measured in PyTorch on {dev['texts']} dev texts:",
+        f"evaluated in PyTorch on {dev['texts']} dev texts:",
         "",
         f"- accuracy {dev['accuracy']:.4f} with {dev['mean_layers_run']:.2f} layers run on average"
         + (
@@ -132,8 +133,8 @@ def _training(training: Mapping[str, Any], *, early_exits: bool) -> list[str]:
         f"- seed {settings['seed']}, {settings['stage1_epochs']} + {settings['stage2_epochs']} epochs, "
         f"texts cut to {settings['max_length']} tokens",
         "",
-        "Limits: it knows the texts and the language that it was trained on; measure it on your own before you rely on "
-        "it.",
+        "Limits: it knows the texts and the language that it was trained on; evaluate it on your own texts before you "
+        "rely on it.",
         "",
     ]
 
@@ -142,8 +143,8 @@ def _parity(reports: Sequence[VerifyReport]) -> list[str]:
     lines = [
         "## Parity with PyTorch",
         "",
-        "fp32 makes the same decisions, up to calls within 1e-4 of their threshold; quantized weights turn some near "
-        "calls, and their labels have to agree.",
+        "fp32 makes the same decisions, except for those within 1e-4 of their threshold; quantized weights turn some "
+        "near decisions, and their labels have to agree.",
         "",
         "| variant | run as | texts | other decisions | exits equal | labels equal | logit difference |",
         "|---|---|---|---|---|---|---|",
@@ -154,7 +155,7 @@ def _parity(reports: Sequence[VerifyReport]) -> list[str]:
             # Not the last digits: they are another machine's.
             logits = f"under {found.logits.tolerance:.0e}" if found.exact else f"at most {found.logits.max_abs:.1g}"
             lines.append(
-                f"| {report.variant} | {check.how} | {found.texts} | {len(found.different)} "
+                f"| {report.variant} | {check.mode} | {found.texts} | {len(found.different)} "
                 f"| {found.exit_agreement:.2%} | {found.label_agreement:.2%} | {logits} |"
             )
     return [*lines, ""]
@@ -166,14 +167,14 @@ def _quantization(quantization: Mapping[str, QuantizationReport]) -> list[str]:
     lines = [
         "## Quantized parts",
         "",
-        f"A part is quantized when at least {ALONE:.0%} of the labels stay as in fp32 with it alone quantized, and "
-        f"{TOGETHER:.0%} with all together.",
+        f"A part is quantized when at least {MIN_ALONE:.0%} of the labels stay as in fp32 with only this part "
+        f"quantized, and {MIN_TOGETHER:.0%} with all of them.",
         "",
         "| parts | texts | quantized | labels as in fp32 | exits as in fp32 | stays fp32 |",
         "|---|---|---|---|---|---|",
     ]
     for name, found in quantization.items():
-        kept = "; ".join(f"{refusal.part} ({_why(refusal)})" for refusal in found.refused) or "none"
+        kept = "; ".join(f"{part} ({_reason(found, part)})" for part in found.refused) or "none"
         lines.append(
             f"| {name} | {found.texts} | {len(found.alone) - len(found.refused)} of {len(found.alone)} "
             f"| {found.together.labels:.2%} | {found.together.exit_layers:.2%} | {kept} |"
@@ -204,28 +205,33 @@ def _parts(manifest: Manifest, reports: Sequence[VerifyReport]) -> list[str]:
 
 
 def _coverage(manifest: Manifest) -> list[str]:
-    """Layer 1's parts stand for all of their kind."""
+    """Operator coverage of the first parts of their kind, which stand for the others."""
     lines = [
-        "## What accelerators would take",
+        "## Operator coverage",
         "",
-        "Nodes by onnxruntime's own usability checker, not seen on a device."
+        "Nodes that accelerators' execution providers would take, by onnxruntime's own usability checker, not seen on "
+        "a device."
         + (
             ""
             if manifest.model.fixed_shape
-            else " Dynamic shapes are hardly taken: export with --fixed-shape for them."
+            else " Hardly any with dynamic shapes: export with --fixed-shape for accelerators."
         ),
         "",
     ]
-    rows = []
-    providers: dict[str, None] = {}
-    for variant in manifest.variants:
-        for component in manifest.in_variant(variant.name):
-            if component.index <= 1 or (component.index == manifest.model.layers and component.role == "exit"):
-                found = component.coverage[variant.name]
-                providers |= dict.fromkeys(found)
-                rows.append((variant.name, component.name, found))
+    rows = [
+        (variant.name, component.name, component.coverage[variant.name])
+        for variant in manifest.variants
+        for component in manifest.in_variant(variant.name)
+        if component.index <= 1 or (component.index == manifest.model.layers and component.role == EXIT)
+    ]
+    providers = list(dict.fromkeys(provider for _, _, counts in rows for provider in counts))
+    if not providers:
+        return [*lines, "It could not be counted."]
     lines += [f"| variant | part | {' | '.join(providers)} |", "|---|---|" + "---|" * len(providers)]
-    for variant_name, part, found in rows:
-        taken = " | ".join("{} of {}".format(*found[provider]) for provider in providers)
-        lines.append(f"| {variant_name} | {part} | {taken} |")
+    for variant_name, part, counts in rows:
+        # A part may have none: counting is a report, and what the checker does not know ends no export.
+        cells = [
+            "{} of {}".format(*counts[provider]) if provider in counts else "not counted" for provider in providers
+        ]
+        lines.append(f"| {variant_name} | {part} | {' | '.join(cells)} |")
     return lines

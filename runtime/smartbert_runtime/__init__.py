@@ -1,10 +1,11 @@
 """Run SmartBERT packages over onnxruntime: `SmartBert.load("out/").classify(["..."])`. Needs no torch."""
 
-from smartbert_runtime.classifier import Prediction, SmartBert
+import typing
+
+from smartbert_runtime.classifier import SmartBert
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import (
     BenchError,
-    CalibrationError,
     ConfigError,
     ExportError,
     InputError,
@@ -16,12 +17,15 @@ from smartbert_runtime.errors import (
     SmartBertError,
     TrainingError,
 )
+from smartbert_runtime.prediction import Prediction
+from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.sessions.threads import share_thread_pool
+from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.trace import Trace
 
 __all__ = [
     "BenchError",
-    "CalibrationError",
+    "Columns",
     "ConfigError",
     "ExportError",
     "InputError",
@@ -32,9 +36,23 @@ __all__ = [
     "Policy",
     "Prediction",
     "ProviderError",
+    "Reporter",
     "SmartBert",
     "SmartBertError",
     "Trace",
     "TrainingError",
+    "__version__",
     "share_thread_pool",
 ]
+
+if typing.TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, which would accept any name
+
+    def __getattr__(name: str) -> str:
+        if name == "__version__":
+            # Imported at first use: importlib.metadata is slow to import.
+            from importlib.metadata import version
+
+            return version("smartbert")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Part runs in the trace format of Chrome, which chrome://tracing and ui.perfetto.dev draw."""
+"""Writing when each part ran as a Chrome trace, which chrome://tracing and ui.perfetto.dev draw."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from smartbert_runtime.trace import Trace
 
 
 class ChromeTrace:
-    """Writes events as they come; what a batch ran is written once, whichever of its texts is added."""
+    """Writes events as they come; the part runs of a batch are written once, with the first of its texts."""
 
     def __init__(self, file: Path, stream: TextIO) -> None:
         self._file, self._stream = file, stream
         self._batches: set[float] = set()
 
     def add(self, trace: Trace) -> None:
-        """What was run for this text and for the others of its batch."""
+        """Write the part runs of this text's batch."""
         if not trace.batch_runs or trace.batch_runs[0].started in self._batches:
             return
         for run in trace.batch_runs:
@@ -42,9 +42,9 @@ class ChromeTrace:
 
 @contextmanager
 def chrome_trace(file: Path) -> Iterator[ChromeTrace]:
-    """A trace to add to; `file` appears at the end, whole. InputError when it cannot be written."""
+    """A trace to add to; `file` is written whole on exit, or not at all. InputError when it cannot be written."""
     if file.exists() and not file.is_file():
-        raise InputError(f"{file} cannot be written: it is no file", hint="name a file for the trace")
+        raise InputError(f"{file} cannot be written: it is not a file", hint="name a file for the trace")
     with _writing(file):
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     staged = Path(name)
@@ -65,7 +65,7 @@ def chrome_trace(file: Path) -> Iterator[ChromeTrace]:
 
 @contextmanager
 def _writing(file: Path) -> Iterator[None]:
-    """Errors of the trace's own file, and of no other, become InputError."""
+    """Turn errors of the trace file, and of no other, into InputError."""
     try:
         yield
     except OSError as err:

@@ -1,16 +1,18 @@
-"""SmartBert: a package folder, opened, that answers texts."""
+"""SmartBert: opens a package folder and classifies texts, streams of texts and files. The public Python surface."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from smartbert_runtime.classify_file import FilePredictions, classify_file
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.decisions.rules import softmax
 from smartbert_runtime.engine.run import check_runnable, run_layout
@@ -18,73 +20,29 @@ from smartbert_runtime.engine.stopwatch import Stopwatch
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.package.open import Package, open_package
 from smartbert_runtime.package.policy_file import PolicyFile
+from smartbert_runtime.prediction import Prediction
+from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.sessions import Sessions
+from smartbert_runtime.text_files.columns import Columns
+from smartbert_runtime.text_files.input_texts import InputText
 from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
-from smartbert_runtime.trace import TOKENIZER, PartRun, Trace
+from smartbert_runtime.trace import TOKENIZER, PartRun
 
 DEFAULT_PRESET = "default"
 DEFAULT_BATCH_SIZE = 32
 WINDOW = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """One text's answer. `latency_ms` counts from the start of the text's batch, and its share of tokenizing.
-
-    `truncated` says that the text was longer than the model and was cut.
-    """
-
-    text: str
-    text_pair: str | None
-    label: str
-    score: float
-    probabilities: dict[str, float]
-    trace: Trace
-    latency_ms: float
-    truncated: bool
-
-    @property
-    def exit_layer(self) -> int:
-        """The layer whose head answered, from 1."""
-        return self.trace.exit_layer
-
-    @property
-    def layers_run(self) -> tuple[int, ...]:
-        """Layers that were computed for this text."""
-        return self.trace.layers_run
-
-    @property
-    def layers_skipped(self) -> tuple[int, ...]:
-        """Layers whose gate left them out; layers after `exit_layer` are in neither."""
-        return self.trace.layers_skipped
-
-    def as_dict(self, index: int) -> dict[str, object]:
-        """The line that `smartbert-infer --format json` prints."""
-        pair = {} if self.text_pair is None else {"text_pair": self.text_pair}
-        return {
-            "index": index,
-            "text": self.text,
-            **pair,
-            "label": self.label,
-            "score": self.score,
-            "probabilities": self.probabilities,
-            "exit_layer": self.exit_layer,
-            "layers_run": list(self.layers_run),
-            "layers_skipped": list(self.layers_skipped),
-            "latency_ms": self.latency_ms,
-        }
-
-
 class SmartBert:
     """Text classifier over a package folder.
 
     >>> model = SmartBert.load("out/")
-    >>> model.classify(["You won a prize, call now!"])[0].label
+    >>> model.classify(["WINNER!! Claim your 900 pound prize reward, call 09061701461. Valid 12 hours"])[0].label
     'spam'
 
     Any number of threads may classify with one of these at once. A forked child (as of `multiprocessing`) loads its own
-    graphs at its first text, but not after `share_thread_pool`. `close`, or leaving a `with` block, lets go of them.
+    graphs at its first text, but not after `share_thread_pool`. `close`, or leaving a `with` block, releases them.
     """
 
     def __init__(self, package: Package, sessions: Sessions, tokenizer: Tokenizer, policies: PolicyFile) -> None:
@@ -98,9 +56,9 @@ class SmartBert:
         self.close()
 
     def close(self) -> None:
-        """Let go of every graph; what is classified afterwards is a ConfigError. Closing twice is no fault.
+        """Release every graph; classifying afterwards is a ConfigError. Closing twice is allowed.
 
-        Not while another thread classifies. Working memory, which all models of a process share, stays for the next.
+        Not while another thread classifies. Working memory, which all models of a process share, stays allocated.
         """
         self._closed = True
         self.sessions.close()
@@ -150,10 +108,10 @@ class SmartBert:
     ) -> list[Prediction]:
         """One prediction a text, in the order given.
 
-        policy: thresholds to use in place of the package's preset "default".
+        policy: thresholds to use instead of the package's preset "default".
         batch_size: texts computed together; it changes speed, never an answer, unless the policy has a deadline:
         that is the batch's, so give 1 for a deadline of each text's own.
-        truncate: false refuses texts longer than the model (InputError) in place of cutting them.
+        truncate: false refuses texts longer than the model (InputError) instead of cutting them.
         """
         if isinstance(texts, str) or isinstance(text_pairs, str):
             raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
@@ -168,20 +126,20 @@ class SmartBert:
             self.sessions.open_all()  # loading is no part of a text's time
         started = time.perf_counter()
         # All of them before the first batch: the tokenizer's threads and onnxruntime's would fight for the cores at
-        # every batch, and only the tokens tell which texts are of one length and share a batch without padding.
+        # every batch, and batches of texts of similar length, which need little padding, need every text's length.
         tokenized = self.tokenizer.tokenize(texts, text_pairs, truncate=truncate)
-        a_text = (time.perf_counter() - started) / max(len(texts), 1)
+        seconds_per_text = (time.perf_counter() - started) / max(len(texts), 1)
         predictions: dict[int, Prediction] = {}
         for rows in batches_by_length([len(text.ids_s) for text in tokenized], batch_size):
-            share = len(rows) * a_text
+            share = len(rows) * seconds_per_text
             tokenizing = PartRun(part=TOKENIZER, started=started, seconds=share, rows=len(rows))
             started += share
-            begun = time.perf_counter()
+            batch_started = time.perf_counter()
             tokens = self.tokenizer.pad([tokenized[row] for row in rows])
-            padded = time.perf_counter() - begun
-            timed = Stopwatch()
-            outcomes = run_layout(self.sessions, tokens, policy, since=begun - share, timed=timed)
-            runs = (tokenizing, *timed.runs)
+            padded = time.perf_counter() - batch_started
+            stopwatch = Stopwatch()
+            outcomes = run_layout(self.sessions, tokens, policy, since=batch_started - share, stopwatch=stopwatch)
+            runs = (tokenizing, *stopwatch.runs)
             probabilities_bc = softmax(np.stack([outcome.trace.logits_c for outcome in outcomes]))
             for row, outcome, probabilities_c in zip(rows, outcomes, probabilities_bc.tolist(), strict=True):
                 best = probabilities_c.index(max(probabilities_c))
@@ -197,6 +155,48 @@ class SmartBert:
                 )
         return [predictions[row] for row in range(len(texts))]
 
+    def classify_file(
+        self,
+        file: Path | str,
+        *,
+        columns: Columns | None = None,
+        policy: Policy | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        truncate: bool = True,
+        skip_bad_lines: bool = False,
+        reporter: Reporter = SILENT,
+    ) -> AbstractContextManager[FilePredictions]:
+        """Classify the texts of a txt, csv, tsv or jsonl file, or of standard input for `-`, WINDOW batches at a time.
+
+        >>> with model.classify_file("messages.csv") as predictions:
+        ...     for index, prediction in predictions:
+        ...         print(index, prediction.label)
+
+        A file is read twice, the first time to check it: the InputError for a bad line is raised before any answer. A
+        pipe can only be read once: its lines are answered as they arrive, up to the first bad one.
+        columns: where the texts are; None goes by the names that public data sets use.
+        skip_bad_lines: report each bad line to `reporter` as a note and continue with the next one; a file is then read
+        once. InputError only when every line is bad, or for the file as a whole (no known column, no rows).
+        policy, batch_size, truncate: as in `classify`; with `truncate` false, a text that is too long is a bad line.
+        """
+
+        def classify(texts: Sequence[str], text_pairs: Sequence[str] | None) -> list[Prediction]:
+            return self.classify(texts, text_pairs=text_pairs, policy=policy, batch_size=batch_size, truncate=truncate)
+
+        def refuse_long(text: InputText) -> None:
+            self.tokenizer.tokenize([text.text], None if text.pair is None else [text.pair], truncate=False)
+
+        classify([], None)  # reports bad arguments before the file is read
+        return classify_file(
+            file,
+            Columns() if columns is None else columns,
+            classify,
+            check=None if truncate else refuse_long,
+            window=WINDOW * batch_size,
+            skip_bad_lines=skip_bad_lines,
+            reporter=reporter,
+        )
+
     def stream(
         self,
         texts: Iterable[str | tuple[str, str]],
@@ -205,14 +205,14 @@ class SmartBert:
         batch_size: int = DEFAULT_BATCH_SIZE,
         truncate: bool = True,
     ) -> Iterator[Prediction]:
-        """Predictions in the order of `texts`, of which only WINDOW batches are held at a time.
+        """Predictions in the order of `texts`, only WINDOW batches of which are held in memory at a time.
 
         texts: any iterable, endless ones too, of texts or of (text, second text); the other arguments are
         `classify`'s. Texts of a window share batches by length; the first answer waits for one window, not for the end.
         """
         if isinstance(texts, str):
             raise InputError("stream takes an iterable of texts, not one string", hint="stream([text])")
-        # What the arguments themselves make wrong is told now, not at the first answer.
+        # Errors in the arguments are raised now, not at the first answer.
         self.classify([], policy=policy, batch_size=batch_size)
         return self._stream(iter(texts), policy, batch_size, truncate)
 
@@ -235,7 +235,7 @@ class SmartBert:
 
 
 def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None, *, first: int = 1) -> None:
-    """InputError for texts that are no strings, empty, or without their second text; `first` is the first's number."""
+    """InputError for texts that are no strings, empty, or lack their second text; `first` is the first's number."""
     if text_pairs is not None and len(text_pairs) != len(texts):
         raise InputError(f"{len(texts)} texts but {len(text_pairs)} second texts", hint="give one for each text")
     for place, rows in (("text", texts), ("second text", text_pairs or ())):

@@ -1,108 +1,93 @@
-"""What smartbert-infer is asked: texts of the command line, of a file or of a pipe, answered window by window."""
+"""Classifying a file or a pipe: check it first, classify window by window, refuse or skip bad lines.
+
+The public entry is `SmartBert.classify_file`, which passes itself in as a function.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from smartbert_runtime.classifier import WINDOW, Prediction, SmartBert, check_texts
-from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import InputError
+from smartbert_runtime.prediction import Prediction
+from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.text_files.columns import Columns
-from smartbert_runtime.text_files.formats import all_good, file_format
+from smartbert_runtime.text_files.formats import file_format, raise_first_error
+from smartbert_runtime.text_files.input_texts import InputText, check_each, read_texts, windows
 from smartbert_runtime.text_files.lines import Lines
-from smartbert_runtime.text_files.stream import Record, accepted, read_records, windows
 
-Answer = tuple[int, Prediction]  # with the text's index in the list or file
-Asked = tuple[Iterator[Answer], int | None]  # the answers, and how many there will be, where that is known
+Classify = Callable[[Sequence[str], Sequence[str] | None], list[Prediction]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """How texts are to be answered: by which model, as `SmartBert.classify` takes it, and what becomes of bad lines."""
+class FilePredictions:
+    """Pairs of index and prediction, to iterate over once; `index` counts the file's records from 0, bad ones too.
 
-    model: SmartBert
-    policy: Policy
-    batch_size: int
-    truncate: bool
-    skip_bad_lines: bool
+    total: the number of predictions; None where it is not known in advance: for a pipe, and with `skip_bad_lines`.
+    """
 
-    def __post_init__(self) -> None:
-        self._classify([])  # what the options themselves make wrong is told before anything is read
+    indexed: Iterator[tuple[int, Prediction]]
+    total: int | None
 
-    @contextmanager
-    def texts(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Asked]:
-        """The answers to these texts, which are all checked first."""
-        check_texts(texts, pairs)
-        records = [
-            Record(index=index, line=index + 1, text=text, pair=pairs[index] if pairs else None)
-            for index, text in enumerate(texts)
-        ]
-        if not self.truncate:
-            for record in records:
-                self._refuse_long(record)
-        yield self._answers(windows(records, self._window)), len(records)
-
-    @contextmanager
-    def file(self, file: Path, columns: Columns) -> Iterator[Asked]:
-        """The answers to the texts of a file, or of standard input for `-`; whoever asks lets go of it with `with`.
-
-        A file is read twice, first to check it: all of it is answered or, with InputError, nothing. What can be read
-        only once, a pipe, is answered as it arrives, up to the line with which something is wrong. To skip bad lines
-        one reading is enough for both.
-        """
-        with Lines.open(file) as lines:
-            format = file_format(file, lines)
-            total = None
-            if lines.rereadable and not self.skip_bad_lines:
-                total = sum(1 for _ in self._read(lines, format, columns))
-                lines.rewind()
-            yield self._answers(windows(self._read(lines, format, columns), self._window, lines.ready)), total
-
-    def _read(self, lines: Lines, format: str, columns: Columns) -> Iterator[Record | InputError]:
-        records = read_records(lines, format, columns)
-        if not self.truncate:
-            records = accepted(records, self._refuse_long, lines.source)
-        return records if self.skip_bad_lines else all_good(records)
-
-    @property
-    def _window(self) -> int:
-        return WINDOW * self.batch_size
-
-    def _answers(self, asked: Iterable[Sequence[Record | InputError]]) -> Iterator[Answer]:
-        """Answers in order; an InputError among the records is told on stderr and skipped, unless all are that."""
-        count = skipped = 0
-        first: InputError | None = None
-        for window in asked:
-            records = [item for item in window if isinstance(item, Record)]
-            yield from zip([record.index for record in records], self._classify(records), strict=True)
-            for item in window:
-                if isinstance(item, InputError):
-                    first = first or item
-                    _note(f"{item}: skipped")
-            count += len(window)
-            skipped += len(window) - len(records)
-        if first and skipped == count:
-            raise first
-        if skipped:
-            _note(f"{skipped} of {count} lines were skipped")
-
-    def _classify(self, records: Sequence[Record]) -> list[Prediction]:
-        return self.model.classify(
-            [record.text for record in records],
-            text_pairs=[record.pair for record in records if record.pair is not None] or None,
-            policy=self.policy,
-            batch_size=self.batch_size,
-            truncate=self.truncate,
-        )
-
-    def _refuse_long(self, record: Record) -> None:
-        self.model.tokenizer.encode([record.text], None if record.pair is None else [record.pair], truncate=False)
+    def __iter__(self) -> Iterator[tuple[int, Prediction]]:
+        return self.indexed
 
 
-def _note(remark: str) -> None:
-    clear = "\r\033[K" if sys.stderr.isatty() else ""  # of the progress bar, which draws itself anew
-    print(f"{clear}note: {remark}", file=sys.stderr, flush=True)
+@contextmanager
+def classify_file(
+    file: Path | str,
+    columns: Columns,
+    classify: Classify,
+    *,
+    check: Callable[[InputText], object] | None,
+    window: int,
+    skip_bad_lines: bool,
+    reporter: Reporter,
+) -> Iterator[FilePredictions]:
+    """See `SmartBert.classify_file`.
+
+    classify: texts and their second texts (None: no pairs) to predictions, called with `window` texts at most.
+    check: raises InputError for a text that `classify` would refuse; None where it refuses none.
+    """
+    with Lines.open(file) as lines:
+        format = file_format(file, lines)
+
+        def read() -> Iterator[InputText | InputError]:
+            texts = read_texts(lines, format, columns)
+            return texts if check is None else check_each(texts, check, lines.source)
+
+        if skip_bad_lines:
+            indexed = _classify_windows(windows(read(), window, lines.ready), classify, reporter)
+            yield FilePredictions(indexed=indexed, total=None)
+            return
+        total = None
+        if lines.rereadable:
+            total = sum(1 for _ in raise_first_error(read()))
+            lines.rewind()
+        indexed = _classify_windows(windows(raise_first_error(read()), window, lines.ready), classify, reporter)
+        yield FilePredictions(indexed=indexed, total=total)
+
+
+def _classify_windows(
+    items: Iterator[Sequence[InputText | InputError]], classify: Classify, reporter: Reporter
+) -> Iterator[tuple[int, Prediction]]:
+    """Predictions in order; an InputError among the texts is noted and skipped, or raised when nothing else came."""
+    count = skipped = 0
+    first_error: InputError | None = None
+    for window in items:
+        texts = [item for item in window if isinstance(item, InputText)]
+        pairs = [text.pair for text in texts if text.pair is not None] or None
+        predictions = classify([text.text for text in texts], pairs)
+        yield from zip([text.index for text in texts], predictions, strict=True)
+        for item in window:
+            if isinstance(item, InputError):
+                first_error = first_error or item
+                reporter.note(f"{item}: skipped")
+        count += len(window)
+        skipped += len(window) - len(texts)
+    if first_error and skipped == count:
+        raise first_error
+    if skipped:
+        reporter.note(f"{skipped} of {count} lines were skipped")

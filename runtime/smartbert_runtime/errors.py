@@ -1,15 +1,14 @@
 """Every error this project raises on purpose: what happened, and a hint on what to do.
 
 SmartBertError            caught by the command line: `error: ...`, `hint: ...`, exit code 1
-├── ConfigError           a setting that cannot be meant
+├── ConfigError           a setting that makes no sense
 ├── InputError            a text, a file of texts or a data set that cannot be used
-├── TrainingError         a training run that cannot go on
-├── ManifestError         a package folder that does not say what it must
-│   └── IntegrityError    a package file that is not the one that was exported
-├── ProviderError         an execution provider that is not here or does not work
+├── TrainingError         a training run that cannot continue
+├── ManifestError         a package folder that is missing, incomplete or invalid
+│   └── IntegrityError    a package file that differs from what was exported
+├── ProviderError         an execution provider that is missing or fails
 ├── ExportError           a checkpoint that cannot be cut into parts
 ├── ParityError           answers that differ from PyTorch's (exit code 3; carries the report)
-├── CalibrationError      thresholds that cannot be chosen
 ├── BenchError            a contender that died or could not answer
 └── MissingExtraError     a command whose optional packages are not installed
 """
@@ -36,7 +35,7 @@ class InputError(SmartBertError):
 
 
 class TrainingError(SmartBertError):
-    """Training came to a point from which it cannot go on; what was saved is kept."""
+    """Training cannot continue; what was saved is kept."""
 
 
 class ManifestError(SmartBertError):
@@ -44,23 +43,19 @@ class ManifestError(SmartBertError):
 
 
 class IntegrityError(ManifestError):
-    """A file in the package folder is not the one that was exported."""
+    """A file in the package folder differs from what was exported."""
 
 
 class ProviderError(SmartBertError):
-    """An onnxruntime execution provider is unknown here or could not be used."""
+    """An onnxruntime execution provider is missing or could not be used."""
 
 
 class ExportError(SmartBertError):
     """A checkpoint that cannot be turned into a package folder."""
 
 
-class CalibrationError(SmartBertError):
-    """No threshold meets what was asked."""
-
-
 class BenchError(SmartBertError):
-    """A contender of smartbert-bench died, or could not do what it was asked."""
+    """A contender of smartbert-bench died, or failed at its task."""
 
 
 class ParityError(SmartBertError):

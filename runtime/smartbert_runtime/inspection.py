@@ -1,4 +1,4 @@
-"""What a package folder holds, without running it: variants, parts, sizes, thresholds, and who would take the nodes."""
+"""What a package folder holds, without running it: variants, parts, sizes, thresholds, operator coverage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smartbert_runtime.sessions.sessions import Sessions
 class PartFacts:
     """One part in one variant. bytes: its file's size.
 
-    coverage: provider -> [nodes it would take, nodes there are], as counted at export.
+    coverage: provider -> [nodes it would take, nodes in all], as counted at export.
     placement: provider -> nodes it took here, after onnxruntime's own optimization; only when sessions were opened.
     """
 
@@ -32,7 +32,7 @@ class PartFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFacts:
-    """One layout in one precision; `bytes` counts every graph file that it reads, once."""
+    """One layout in one precision; `bytes` is the size of its graph files, each counted once."""
 
     variant: Variant
     bytes: int
@@ -56,12 +56,12 @@ class Inspection:
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """The same as plain values, for JSON."""
         return asdict(self)
 
 
 def inspect_package(package: Package, *, providers: Sequence[str] = ()) -> Inspection:
-    """Facts of every variant; with `providers`, each part is loaded on them and its nodes are counted."""
+    """Inspect every variant; with `providers`, each part is loaded on them and its nodes are counted."""
     manifest = package.manifest
     policies = package.policies()
     variants = []

@@ -1,4 +1,4 @@
-"""Texts to token ids with the package's own tokenizer.json. Shape letters: b batch, s sequence."""
+"""Texts to token ids and batches, with the package's own tokenizer.json. Shape letters: b batch, s sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from smartbert_runtime.errors import InputError, ManifestError
 from smartbert_runtime.package.decode import decode
 from smartbert_runtime.package.open import Package
 
-# Texts that the library is given at once: what it answers with is a hundred times a text's ids.
+# Texts passed to the library at once: its encodings take a hundred times the memory of the ids.
 CHUNK = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """What tokenizer.json does not say: the longest input in tokens, the padding id, whether segments are numbered."""
+    """What tokenizer.json lacks: the longest input in tokens, the padding id, whether segments are numbered."""
 
     max_length: int
     pad_id: int
@@ -45,7 +45,7 @@ class Tokens:
         }
 
     def rows(self, picked: Sequence[int]) -> Tokens:
-        """These rows, without the padding that none of them needs."""
+        """These rows, without padding that none of them needs."""
         chosen = list(picked)
         longest = int(self.attention_mask_bs[chosen].sum(axis=1).max())
         return Tokens(
@@ -58,7 +58,7 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizedText:
-    """One text's ids, without padding. `type_ids_s` is None where the model knows no segments."""
+    """One text's ids, without padding. `type_ids_s` is None where the model has no segments."""
 
     ids_s: NDArray[np.int64]
     type_ids_s: NDArray[np.int64] | None
@@ -66,7 +66,7 @@ class TokenizedText:
 
 
 class Tokenizer:
-    """The package's tokenizer; gives the ids that the checkpoint's own tokenizer gave in training."""
+    """The package's tokenizer; returns the same ids as the checkpoint's tokenizer in training."""
 
     def __init__(self, content: bytes, settings: TokenizerSettings) -> None:
         self.settings = settings
@@ -79,7 +79,7 @@ class Tokenizer:
 
     @classmethod
     def from_package(cls, package: Package) -> Tokenizer:
-        """The tokenizer that the manifest names, both files hashed."""
+        """The tokenizer of a package, the hashes of its files checked."""
         files = package.manifest.tokenizer
         settings = decode(TokenizerSettings, json.loads(package.read(files.settings)), where="tokenizer settings")
         return cls(package.read(files.tokenizer), settings)
@@ -94,19 +94,19 @@ class Tokenizer:
     def tokenize(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, truncate: bool = True
     ) -> list[TokenizedText]:
-        """What `encode` puts into a batch, text by text: batches can then be made of texts of one length."""
+        """The ids of each text, without padding, to make batches of texts of similar length."""
         rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        found: list[TokenizedText] = []
+        tokenized: list[TokenizedText] = []
         for start in range(0, len(rows), CHUNK):
-            found += self._tokenize(rows[start : start + CHUNK], truncate)
-        return found
+            tokenized += self._tokenize(rows[start : start + CHUNK], truncate)
+        return tokenized
 
     def _tokenize(self, rows: Sequence[str] | Sequence[tuple[str, str]], truncate: bool) -> list[TokenizedText]:
         try:
-            encodings = self._tokenizer.encode_batch_fast(rows)  # without the offsets, which nobody asks for
-        except TypeError as err:  # what the library says to half a surrogate pair, which JSON can spell
+            encodings = self._tokenizer.encode_batch_fast(rows)  # without the offsets, which nothing needs
+        except TypeError as err:  # the library's error for half a surrogate pair, which JSON can express
             raise InputError("a text holds characters that are not Unicode text", hint="repair its encoding") from err
-        found = [
+        tokenized = [
             TokenizedText(
                 ids_s=np.array(encoding.ids, dtype=np.int64),
                 type_ids_s=np.array(encoding.type_ids, dtype=np.int64) if self.settings.type_ids else None,
@@ -114,17 +114,17 @@ class Tokenizer:
             )
             for encoding in encodings
         ]
-        if not truncate and any(text.truncated for text in found):
-            row = next(row for row, tokenized in zip(rows, found, strict=True) if tokenized.truncated)
-            text = row if isinstance(row, str) else row[0]
+        if not truncate and any(text.truncated for text in tokenized):
+            row = next(row for row, text in zip(rows, tokenized, strict=True) if text.truncated)
+            shown = row if isinstance(row, str) else row[0]
             raise InputError(
-                f"a text is longer than the model's {self.settings.max_length} tokens: {text[:60]!r}...",
+                f"a text is longer than the model's {self.settings.max_length} tokens: {shown[:60]!r}...",
                 hint="shorten it, or leave out --no-truncate to have it cut",
             )
-        return found
+        return tokenized
 
     def pad(self, texts: Sequence[TokenizedText]) -> Tokens:
-        """One batch of them."""
+        """One batch of these texts, padded to the longest."""
         shape = len(texts), max(len(text.ids_s) for text in texts)
         ids_bs = np.full(shape, self.settings.pad_id, dtype=np.int64)
         mask_bs, types_bs = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -143,7 +143,7 @@ class Tokenizer:
 
 
 def batches_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Rows of each batch, rows of like length together, so that little of it is padding."""
+    """Rows of each batch, rows of similar length together, to need little padding."""
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     for start in range(0, len(order), size):
         yield order[start : start + size]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.decisions.policy import logit, sigmoid
+from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import RULES, logit, sigmoid
 
 TOKENIZER = "tokenizer"
 
@@ -25,27 +27,29 @@ class PartRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One layer's decisions; None where the gate or the exit head was not asked.
+    """One layer's decisions; None where the gate or the exit head was not evaluated.
 
-    milliseconds: what its layer, gate and exit head took, for all the texts that they were run for together.
+    milliseconds: time of its layer, gate and exit head, for all the texts of the batch that ran them together.
     """
 
     layer: int
     skipped: bool
     skip_probability: float | None
-    entropy: float | None
+    uncertainty: float | None
     answered: bool
     milliseconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One text's way: layers are numbered from 1.
+    """One text's path; layers are numbered from 1.
 
     exit_layer: the layer whose head answered; L when none fired, also when layer L itself was skipped.
     logits_c: that head's logits.
-    skip_logit_l, entropy_l: what each gate and exit head said, NaN where it was not asked.
-    batch_runs: every call of a part for the text's batch, in order, the tokenizer first; empty where nobody measured.
+    skip_logit_l: each gate's output, NaN where it was not evaluated.
+    uncertainty_l: what the policy's rule measured of each exit head's output, normalized entropy for most; NaN where it
+    was not evaluated.
+    batch_runs: every call of a part for the text's batch, in order, the tokenizer first; empty where not timed.
     """
 
     layers_run: tuple[int, ...]
@@ -53,28 +57,30 @@ class Trace:
     exit_layer: int
     logits_c: NDArray[np.float32]
     skip_logit_l: NDArray[np.float64]
-    entropy_l: NDArray[np.float64]
+    uncertainty_l: NDArray[np.float64]
     batch_runs: tuple[PartRun, ...] = ()
 
     def decisions(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
         """What "the same decisions" means: layers run, layers skipped, exit layer."""
         return self.layers_run, self.layers_skipped, self.exit_layer
 
-    def margin(self, *, skip_threshold: float, exit_threshold: float) -> float:
-        """Distance of the closest call to its threshold: skip logits to the threshold's logit, entropies to theirs.
+    def margin(self, policy: Policy) -> float:
+        """How close the closest decision under `policy` was to turning, by the policy's own rule and thresholds.
 
-        Infinite when nothing was asked. An exit threshold of 0 decides nothing: no entropy is below it.
+        Gates: |skip logit - the threshold's logit|. Exit heads: |uncertainty - threshold|, or for a rule that compares
+        labels the gap between the two largest probabilities. Infinite where nothing was decided.
         """
-        skips_l = np.abs(self.skip_logit_l - logit(skip_threshold))
-        exits_l = np.abs(self.entropy_l - exit_threshold) if exit_threshold > 0.0 else np.array([])
-        distances = np.concatenate([skips_l, exits_l])
-        distances = distances[~np.isnan(distances)]
-        return float(distances.min()) if distances.size else float("inf")
+        rule, least = RULES[policy.rule], logit(policy.skip_threshold)
+        gates = (abs(value - least) for value in self.skip_logit_l.tolist())
+        heads = (
+            rule.distance(value, policy.threshold(layer)) for layer, value in enumerate(self.uncertainty_l.tolist(), 1)
+        )
+        return min((distance for distance in (*gates, *heads) if not math.isnan(distance)), default=math.inf)
 
     def part_runs(self) -> Iterator[PartRun]:
-        """The calls that this text took part in: all of its batch's, but for layers it did not run and what came later.
+        """The calls that this text took part in: all of its batch's, except layers that it did not run and later calls.
 
-        A gate or an exit head that was asked about other texts only is among them.
+        A gate or an exit head that was evaluated for other texts only is among them.
         """
         for run in self.batch_runs:
             role, _, number = run.part.rpartition("_")
@@ -86,13 +92,13 @@ class Trace:
     def steps(self) -> Iterator[Step]:
         """Layer by layer, as a person would follow it."""
         for layer in sorted(self.layers_run + self.layers_skipped):
-            skip_logit, entropy = self.skip_logit_l[layer - 1], self.entropy_l[layer - 1]
+            skip_logit, uncertainty = self.skip_logit_l[layer - 1], self.uncertainty_l[layer - 1]
             seconds = sum(run.seconds for run in self.part_runs() if run.part.endswith(f"_{layer:02d}"))
             yield Step(
                 layer=layer,
                 skipped=layer in self.layers_skipped,
                 skip_probability=None if np.isnan(skip_logit) else sigmoid(float(skip_logit)),
-                entropy=None if np.isnan(entropy) else float(entropy),
+                uncertainty=None if np.isnan(uncertainty) else float(uncertainty),
                 answered=layer == self.exit_layer,
                 milliseconds=seconds * 1000.0,
             )

@@ -1,4 +1,4 @@
-"""smartbert-evaluate: how good a checkpoint is, how deep its texts go, and what that costs. Parses, calls, prints."""
+"""smartbert-evaluate: measure a checkpoint's accuracy, the depth of its texts and their computation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
-from smartbert_runtime.cli.command import ReportFormat, require_extra, run_command
+from smartbert_runtime.cli.command import ReportFormat, TerminalReporter, check_picture_file, require_extra, run_command
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.errors import InputError
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
 from smartbert_runtime.text_files.examples import read_examples
 
@@ -26,17 +25,17 @@ def evaluate_checkpoint(
     skip_threshold: Annotated[
         float | None, typer.Option(help="Skip probability, 0 to 1; default: the checkpoint's.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts a batch; it changes the time, not the figures.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per batch; changes the time, not the figures.")] = 32,
     format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.text,
     plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG or SVG file.")] = None,
 ) -> None:
     """Measure accuracy, F1 and Matthews correlation, depth, and MAC per text, and the curves behind them.
 
     MAC (multiply-accumulates) are counted at each text's real length, attention, gates and exit heads included. The
-    curves: early exits over all thresholds with gates on and off, patience in place of entropy, skipping alone.
+    curves: early exits over all thresholds with gates on and off, patience instead of entropy, skipping without exits.
 
     Example: smartbert-evaluate ckpt/ --dev-file dev.tsv
     """
@@ -44,7 +43,7 @@ def evaluate_checkpoint(
         from tqdm import tqdm
 
         from smartbert.checkpoint_folder import load_classifier
-        from smartbert.data.task_data import number_labels
+        from smartbert.data.splits import number_labels
         from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, evaluate
         from smartbert.evaluation.evaluation_text import evaluation_text
         from smartbert.evaluation.recording import tokenize
@@ -54,28 +53,38 @@ def evaluate_checkpoint(
     if plot is not None:
         with require_extra("smartbert-evaluate --plot", "bench"):
             from smartbert.evaluation.plots import plot_evaluation
-        if not plot.absolute().parent.is_dir() or plot.suffix.lower() not in (".png", ".svg"):
-            raise InputError(f"{plot} cannot be drawn", hint="name a .png or .svg file in a folder that exists")
+        check_picture_file(plot)
     quiet_libraries()
     examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labeled=True)
     model, tokenizer = load_classifier(checkpoint)
     labels = label_names(model)
     split = tokenize(number_labels(examples, labels), tokenizer, input_limit(model))
-    policy: Policy = policy_of(model)
-    if exit_threshold is not None:
-        policy = replace(policy, exit_threshold=exit_threshold)
-    if skip_threshold is not None:
-        policy = replace(policy, skip_threshold=skip_threshold)
-    if skip_threshold is not None and not has_gates(model):
-        print("note: the checkpoint has no gates; --skip-threshold changes nothing", file=sys.stderr)
-    if exit_threshold is not None and isinstance(model, PlainClassifier):
-        print("note: a plain classifier has one answer; --exit-threshold changes nothing", file=sys.stderr)
-    passes = 2 + len(SKIP_THRESHOLDS) if has_gates(model) else 1
+    gates, exits = has_gates(model), not isinstance(model, PlainClassifier)
+    _note_unused(exit_threshold if not exits else None, skip_threshold if not gates else None)
+    policy = _policy(policy_of(model), exit_threshold, skip_threshold)
+    passes = 2 + len(SKIP_THRESHOLDS) if gates else 1
     with tqdm(total=len(split) * passes, unit="text", disable=not sys.stderr.isatty()) as bar:
         report = evaluate(model, split, tokenizer, labels, policy, batch_size=batch_size, tick=bar.update)
     print(json.dumps(asdict(report)) if format is ReportFormat.json else evaluation_text(report))
     if plot is not None:
         plot_evaluation(report, plot)
+
+
+def _note_unused(exit_threshold: float | None, skip_threshold: float | None) -> None:
+    with TerminalReporter() as reporter:
+        if skip_threshold is not None:
+            reporter.note("the checkpoint has no gates; --skip-threshold changes nothing")
+        if exit_threshold is not None:
+            reporter.note("a plain classifier has one answer; --exit-threshold changes nothing")
+
+
+def _policy(policy: Policy, exit_threshold: float | None, skip_threshold: float | None) -> Policy:
+    """The checkpoint's policy, with the thresholds that were given replacing its own."""
+    return replace(
+        policy,
+        exit_threshold=policy.exit_threshold if exit_threshold is None else exit_threshold,
+        skip_threshold=policy.skip_threshold if skip_threshold is None else skip_threshold,
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""smartbert-train: the command. Parses, calls the library once, prints."""
+"""smartbert-train: train a classifier on labeled texts and write a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smartbert_runtime.cli.command import require_extra, run_command
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
 
 if TYPE_CHECKING:
-    from smartbert.training.train import TrainingReport
+    from smartbert.training.report import TrainingReport
 
 
 def train(
@@ -26,41 +26,40 @@ def train(
     train_file: Annotated[
         Path | None, typer.Option(help="Training texts: tsv (no quoting), csv, jsonl or parquet.")
     ] = None,
-    dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never learned from.")] = None,
+    dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never trained on.")] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="In place of files: a data set by hub name or folder, e.g. nyu-mll/glue."),
+        typer.Option(help="Instead of files: a data set by hub name or folder, e.g. nyu-mll/glue."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The data set's configuration, e.g. sst2.")] = None,
     dev_split: Annotated[
         str | None, typer.Option(help="The data set's split to report on; default: validation.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
     max_train_samples: Annotated[int | None, typer.Option(help="Use only the first N training texts.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="Defaults of everything below: best, this project's, or paper, the authors'.")
+        str, typer.Option(help="Defaults of all settings below: best (this project's) or paper (its authors').")
     ] = "best",
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run of the same command.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
     **hyper_parameters: Any,
 ) -> None:
     """Train a text classifier that decides for each text which of its layers to run.
 
     Stage 1 trains the encoder, the skipping gates and the exit heads; stage 2 all exit heads but the last. Thresholds
-    are chosen on texts kept back from training; the dev texts only report. --arm trains what SmartBERT is compared
-    with. Another --stage1-epochs keeps the recipe's shares of plain and soft ones.
+    are chosen on texts held out from training; the dev texts are only reported on. --arm trains what SmartBERT is
+    compared with. Another --stage1-epochs keeps the recipe's shares of ungated and soft ones.
 
-    Example: smartbert-train --model google-bert/bert-base-uncased --train-file train.tsv --dev-file dev.tsv
+    Example: smartbert-train --model google-bert/bert-base-uncased --train-file train.tsv --dev-file dev.tsv \\
     --output ckpt
     """
     given = {name: value for name, value in hyper_parameters.items() if value is not None}
     settings = TrainingSettings.from_recipe(recipe, **given)
     with require_extra("smartbert-train", "train"):
-        from smartbert.data.task_data import DataSource, load_task
+        from smartbert.data.sources import DataSource
+        from smartbert.data.splits import load_task
         from smartbert.library_logging import quiet_libraries
         from smartbert.training.train import train as run_training
     quiet_libraries()
@@ -73,20 +72,21 @@ def train(
         columns=Columns(text=text_column, pair=pair_column, label=label_column),
         max_train_samples=max_train_samples,
     )
-    main_process = os.environ.get("RANK", "0") == "0"  # torchrun numbers its processes; one of them speaks
     data = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
-    report = run_training(
-        model,
-        data,
-        output,
-        settings,
-        resume=resume,
-        overwrite=overwrite,
-        bar=main_process and sys.stderr.isatty(),
-        say=lambda line: print(line, file=sys.stderr, flush=True) if main_process else None,
-    )
-    if main_process:
+    bar = _is_main_process() and sys.stderr.isatty()
+    report = run_training(model, data, output, settings, resume=resume, overwrite=overwrite, bar=bar, log=_log)
+    if _is_main_process():
         print(_summary(report, output))
+
+
+def _is_main_process() -> bool:
+    """torchrun numbers its processes; only the first one prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _log(line: str) -> None:
+    if _is_main_process():
+        print(line, file=sys.stderr, flush=True)
 
 
 def _summary(report: TrainingReport, output: Path) -> str:
@@ -106,15 +106,15 @@ def _summary(report: TrainingReport, output: Path) -> str:
         f"layers run      {report.dev.mean_layers_run:.2f} of {evaluation.layers}",
         f"computation     {evaluation.macs / evaluation.plain_macs:.1%} of a plain classifier's MAC",
     ]
-    if ARMS[report.settings.arm].gated:  # an arm without gates is to be measured, not exported
+    if ARMS[report.settings.arm].gated:  # arms without gates exist for comparison
         lines.append(f"next            smartbert-export {output} OUT")
     return "\n".join(lines)
 
 
 def _with_hyper_parameters() -> None:
-    """Give `train` one option for each field of TrainingSettings, so that the table exists once.
+    """Give `train` one option for each field of TrainingSettings, which is the only list of them.
 
-    An option left out is None, and the recipe decides.
+    An option that is not given is None, and the recipe's value applies.
     """
     signature = inspect.signature(train, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]

@@ -1,1 +1,1 @@
-"""Labeled texts for training."""
+"""Labeled texts for training: where they come from, and how they are split."""

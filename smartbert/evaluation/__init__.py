@@ -1,1 +1,1 @@
-"""What a model does: one recorded pass, the decisions it would take, their cost and their quality."""
+"""Evaluation of a model on labeled texts: a recorded pass, decisions under any policy, their quality and their cost."""

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert.evaluation.decisions import Decisions, Recording, decide, decide_by_patience
+from smartbert.evaluation.decisions import Decisions, Recording, decide
 from smartbert.evaluation.metrics import Quality, quality
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.decisions.rules import normalized_entropy
@@ -26,7 +26,7 @@ EXIT_THRESHOLDS = tuple(
         | {round(1.0 - 10 ** (-step / 40), 9) for step in range(40, 201)}
     )
 )
-# Besides, curves are drawn over this many quantiles of what the heads really said, wherever that lies.
+# Besides, curves are drawn over this many quantiles of the heads' real uncertainties, wherever they lie.
 QUANTILES = 100
 
 # Fewer MAC than plain fine-tuning by these factors: where curves are read, and arms compared text by text.
@@ -97,8 +97,8 @@ def summarize(recording: Recording, policy: Policy, labels: Sequence[str]) -> Su
 def entropy_curve(recording: Recording, policy: Policy, cost: Cost) -> tuple[CurvePoint, ...]:
     """A point for every exit threshold of EXIT_THRESHOLDS and QUANTILES, the rest of the policy as it is."""
     logits_rlc = recording.logits_rlc
-    said = normalized_entropy(logits_rlc[~np.isnan(logits_rlc).any(axis=-1)])
-    quantiles = np.quantile(said, np.linspace(0.0, 1.0, QUANTILES)) if said.size else np.array([])
+    entropies = normalized_entropy(logits_rlc[~np.isnan(logits_rlc).any(axis=-1)])
+    quantiles = np.quantile(entropies, np.linspace(0.0, 1.0, QUANTILES)) if entropies.size else np.array([])
     return tuple(
         curve_point(recording, threshold, decide(recording, replace(policy, exit_threshold=threshold)), cost)
         for threshold in sorted({*EXIT_THRESHOLDS, *quantiles.tolist()})
@@ -109,7 +109,7 @@ def patience_curve(recording: Recording, policy: Policy, cost: Cost) -> tuple[Cu
     """A point for every patience, from never exiting down to 1."""
     layers = recording.skip_logits_rl.shape[1]
     return tuple(
-        curve_point(recording, patience, decide_by_patience(recording, policy, patience), cost)
+        curve_point(recording, patience, decide(recording, replace(policy, rule="patience", patience=patience)), cost)
         for patience in range(layers, 0, -1)
     )
 

@@ -25,7 +25,7 @@ class Evaluation:
     """What a checkpoint does on labeled texts; MAC are means per text at its real length, heads and gates counted.
 
     plain_macs: what a plainly fine-tuned classifier on the same encoder costs (all layers, mean pooling).
-    summary, macs: with the policy asked for. full_depth, full_depth_macs: with early exits off.
+    summary, macs: with the given policy. full_depth, full_depth_macs: with early exits off.
     curves: name -> points. "both" and "gates off" over exit thresholds, "patience" over patiences (gates off),
     "exits off" over skip thresholds; a plain classifier has none.
     """
@@ -56,17 +56,17 @@ def evaluate(
 ) -> Evaluation:
     """Measure `model` on a tokenized split: one pass with gates on, one with gates off, one a skip threshold.
 
-    tick: told the number of texts done, 2 + len(skip_thresholds) times the split in all (once for a plain one).
+    tick: called with the number of texts done, 2 + len(skip_thresholds) times the split in all (once for a plain one).
     """
     passes = record_passes(
         model, split, tokenizer, policy, skip_thresholds=skip_thresholds, batch_size=batch_size, tick=tick
     )
-    return measure(model, passes, labels, policy)
+    return evaluate_passes(model, passes, labels, policy)
 
 
-def measure(model: Classifier, passes: Passes, labels: Sequence[str], policy: Policy) -> Evaluation:
-    """The figures of recorded passes, whose first skipped as `policy` does."""
-    tokens_r, recording = passes.tokens_r, passes.as_asked
+def evaluate_passes(model: Classifier, passes: Passes, labels: Sequence[str], policy: Policy) -> Evaluation:
+    """The evaluation of recorded passes, the first of which skipped as `policy` does."""
+    tokens_r, recording = passes.tokens_r, passes.as_given
     never, gates_off = replace(policy, no_exit=True), replace(policy, no_skip=True)
     cost, no_exit_cost = mac_cost(model, tokens_r), mac_cost(model, tokens_r, exits=False)
     curves: dict[str, tuple[CurvePoint, ...]] = {}

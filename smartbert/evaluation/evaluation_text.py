@@ -1,11 +1,11 @@
-"""An evaluation for a person to read."""
+"""An evaluation as text for the terminal: figures, rates per layer, accuracy at several savings."""
 
 from __future__ import annotations
 
 from smartbert.evaluation.curves import SAVINGS, Summary, at_macs
 from smartbert.evaluation.evaluate import Evaluation
 
-# What each curve is a curve over.
+# The setting that varies along each curve.
 SETTINGS = {
     "both": "exit threshold",
     "gates off": "exit threshold",
@@ -15,7 +15,7 @@ SETTINGS = {
 
 
 def evaluation_text(report: Evaluation) -> str:
-    """Figures at the thresholds asked for and at full depth, rates layer by layer, and where the curves lie."""
+    """Figures at the given thresholds and at full depth, rates per layer, and accuracy along the curves."""
     summary, full = report.summary, report.full_depth
     lines = [
         f"texts        {report.texts}, {report.mean_tokens:.1f} tokens on average",
@@ -38,8 +38,8 @@ def evaluation_text(report: Evaluation) -> str:
         f"{'accuracy at':<16}" + "".join(f"{f'{saving:g}x':>9}" for saving in SAVINGS) + "  fewer MAC than plain",
     ]
     for name, points in report.curves.items():
-        found = [at_macs(points, report.plain_macs / saving) for saving in SAVINGS]
-        cells = "".join("        -" if value is None else f"{value:>9.4f}" for value in found)
+        values = [at_macs(points, report.plain_macs / saving) for saving in SAVINGS]
+        cells = "".join("        -" if value is None else f"{value:>9.4f}" for value in values)
         lines.append(f"{name:<16}{cells}  over the {SETTINGS[name]}")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Multiply-accumulates of every part at a text's real length: matrix products only, attention counted.
 
 1 MAC is 2 FLOP. Embedding look-ups, additions, norms, softmax and activations are left out, as everywhere in the
-field. Gates and exit heads are counted in their reduced form, which is equal: one query is asked, the key projection
+field. Gates and exit heads are counted in their reduced form, which is equal: one query, the key projection
 is absorbed into it, and the value projection acts on what the attention has mixed.
 
 Shape letters: r rows (texts), l layers, s tokens, h hidden, w head width, c classes.
@@ -62,7 +62,7 @@ class MacCounter:
         return self._pooled(tokens_r, self.config.exit_heads) + 2 * width * width + width * self.config.num_labels
 
     def _pooled(self, tokens_r: NDArray[np.int64], heads: int) -> NDArray[np.int64]:
-        """h -> w for every token, then one query against all: w x w to ask, w x w to absorb the keys' projection."""
+        """h -> w for every token, then one query against all: w x w for it, w x w for the keys."""
         width = self.config.head_width
         mean = tokens_r * width if self.config.head_query == "mean" else 0
         return tokens_r * (self.config.hidden_size * width + 2 * heads * width) + mean + 2 * width * width
@@ -70,18 +70,18 @@ class MacCounter:
     def path(
         self, tokens_r: NDArray[np.int64], decisions: Decisions, *, gates: bool = True, exits: bool = True
     ) -> NDArray[np.int64]:
-        """What each text's way costs: layers run, gates and exit heads asked up to its exit.
+        """What each text's path costs: layers run, gates and exit heads evaluated up to its exit.
 
-        gates, exits: false when gates or early exits are switched off and so not asked; the last head always answers.
+        gates, exits: false when they are switched off and so not evaluated; the last head always answers.
         """
         reached_rl, skips_rl = decisions.reached_rl, decisions.skips_rl
-        asked_rl = reached_rl & ~skips_rl if exits else np.zeros_like(skips_rl)
+        evaluated_rl = reached_rl & ~skips_rl if exits else np.zeros_like(skips_rl)
         # The last head answers whether or not its layer ran.
-        asked_rl[:, -1] = reached_rl[:, -1]
+        evaluated_rl[:, -1] = reached_rl[:, -1]
         gates_r = reached_rl.sum(axis=1) if gates else 0
         cost_r: NDArray[np.int64] = (
             decisions.layers_run_r * self.layer(tokens_r)
             + gates_r * self.gate(tokens_r)
-            + asked_rl.sum(axis=1) * self.exit(tokens_r)
+            + evaluated_rl.sum(axis=1) * self.exit(tokens_r)
         )
         return cost_r

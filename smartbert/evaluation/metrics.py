@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# The figure that a task is judged by; GLUE: F1 for MRPC and QQP, Matthews for CoLA, accuracy for the rest.
+# The figure that a task is evaluated by; GLUE: F1 for MRPC and QQP, Matthews for CoLA, accuracy for the rest.
 METRICS = ("accuracy", "f1", "matthews")
 
 

@@ -1,4 +1,4 @@
-"""Accuracy against computation, drawn: the picture that people look at before the table."""
+"""Accuracy plotted against computation, for one checkpoint and for all arms of a task."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from smartbert.evaluation.evaluate import Evaluation
 from smartbert_runtime.errors import InputError
 
-# The colors of Okabe and Ito (2008), told apart by everyone.
+# The colors of Okabe and Ito (2008), which people with any color vision can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKS = {"patience": "s", "exits off": "^"}
 
@@ -50,7 +50,7 @@ def new_axes(title: str, *, metric: str = "accuracy") -> tuple[Figure, Any]:
 
 
 def save_figure(figure: Figure, axes: Any, file: Path) -> None:
-    """Legend, then the file; the same figure gives the same bytes."""
+    """Add the legend and write the file; the same figure gives the same bytes."""
     axes.legend(fontsize=8)
     with matplotlib.rc_context({"svg.hashsalt": "smartbert"}):
         try:

@@ -1,4 +1,4 @@
-"""Passes of a model over labeled texts, every gate and every head asked.
+"""Passes of a model over labeled texts, every gate and every exit head evaluated.
 
 Shape letters: r rows (texts), l layers, c classes.
 """
@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast
 
-from smartbert.data.task_data import Split
+from smartbert.data.splits import Split
 from smartbert.evaluation.decisions import Decisions, Recording
 from smartbert.evaluation.macs import MacCounter, plain_macs
 from smartbert.plain_classifier import PlainClassifier
@@ -32,7 +32,7 @@ def record(
     batch_size: int = 32,
     tick: Callable[[int], None] = lambda texts: None,
 ) -> Recording:
-    """What every gate and exit head says about each text of a tokenized `split`, skipping as `policy` does.
+    """What every gate and exit head returns for each text of a tokenized `split`, skipping as `policy` does.
 
     In float32 whatever the model was trained in: thresholds are chosen with the numbers that the package will compute.
     Texts of like length share a batch; the rows come back in the split's order.
@@ -65,11 +65,11 @@ def record(
 class Passes:
     """The recorded passes that an evaluation is computed from.
 
-    as_asked: skipping as the policy does. gates_off: no layer skipped; the same recording for a model without gates.
+    as_given: skipping as the policy does. gates_off: no layer skipped; the same recording for a model without gates.
     skipping: skip threshold -> the pass at it. tokens_r: each text's real length.
     """
 
-    as_asked: Recording
+    as_given: Recording
     gates_off: Recording
     skipping: dict[float, Recording]
     tokens_r: NDArray[np.int64]
@@ -90,11 +90,11 @@ def record_passes(
     def pass_with(skipping: Policy) -> Recording:
         return record(model, split, tokenizer, skipping, batch_size=batch_size, tick=tick)
 
-    as_asked = pass_with(policy)
+    as_given = pass_with(policy)
     gated = has_gates(model)
     return Passes(
-        as_asked=as_asked,
-        gates_off=pass_with(replace(policy, no_skip=True)) if gated else as_asked,
+        as_given=as_given,
+        gates_off=pass_with(replace(policy, no_skip=True)) if gated else as_given,
         skipping={value: pass_with(replace(policy, skip_threshold=value)) for value in skip_thresholds if gated},
         tokens_r=token_counts(split),
     )
@@ -116,7 +116,7 @@ def token_counts(split: Dataset) -> NDArray[np.int64]:
 def mac_cost(
     model: Classifier, tokens_r: NDArray[np.int64], *, gates: bool = True, exits: bool = True
 ) -> Callable[[Decisions], NDArray[np.int64]]:
-    """MAC of each text's way through `model`; gates, exits: false when they are switched off and not asked."""
+    """MAC of each text's path through `model`; gates, exits: false when they are switched off and not evaluated."""
     if isinstance(model, PlainClassifier):
         macs_r = plain_macs(backbone_config(model), len(label_names(model)), tokens_r, pooling=model.pooling)
         return lambda decisions: macs_r

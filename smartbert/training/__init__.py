@@ -1,1 +1,1 @@
-"""How a model learns: the arms and their settings, the losses of both stages, the loop that survives being killed."""
+"""How a model is trained: settings and control arms, the losses of both stages, and runs that survive being killed."""

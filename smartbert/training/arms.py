@@ -1,6 +1,8 @@
-"""The control arms: what else could be trained on the same encoder, texts and seeds, to compare SmartBERT with.
+"""The control arms: what SmartBERT is compared with, trained on the same encoder, texts and seeds.
 
-An arm is settings with some of them fixed; `plain` and `truncated` also train another model.
+An arm fixes some of the settings; `plain` and `truncated` also train another model. `smartbert` is a jointly trained,
+self-distilled multi-exit encoder with gates, and `no-gates` the same without gates: on the tasks measured so far the
+gates add nothing to the exits (docs/training.md, "Where skipping pays").
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from smartbert_runtime.errors import ConfigError
 class Arm:
     """What an arm is, and which settings it fixes.
 
-    unused: settings without effect on it; they keep their defaults, so that whoever changes one is not told that the
-    arm is another one now. plain: one classifier after the last layer. gated: has skipping gates.
+    unused: settings without effect on it; they are reset to their defaults, so that changing one does not make the arm
+    count as a different run. plain: one classifier after the last layer. gated: has skipping gates.
     """
 
     about: str
@@ -29,12 +31,12 @@ class Arm:
 
 
 def _no_gates(settings: TrainingSettings) -> dict[str, Any]:
-    """Every epoch of stage 1 is a plain one."""
-    return {"plain_epochs": settings.stage1_epochs, "soft_epochs": 0}
+    """Every epoch of stage 1 is ungated."""
+    return {"ungated_epochs": settings.stage1_epochs, "soft_epochs": 0}
 
 
 def _deebert(settings: TrainingSettings) -> dict[str, Any]:
-    """Fine-tune with the last head, freeze, train the other heads on the labels: two stages, nothing of SmartBERT's."""
+    """Fine-tune with the last head, freeze, train the other heads on the labels: two stages, as DeeBERT has them."""
     return {
         **_no_gates(settings),
         "eta1": 0.0,
@@ -45,8 +47,8 @@ def _deebert(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def _plain(settings: TrainingSettings) -> dict[str, Any]:
-    """One phase."""
-    return {"plain_epochs": 0, "soft_epochs": 0}
+    """One phase: there is nothing to gate."""
+    return {"ungated_epochs": 0, "soft_epochs": 0}
 
 
 _OF_GATES = ("gate_lambda", "target_layers", "gate_bias")
@@ -71,7 +73,7 @@ ARMS: dict[str, Arm] = {
     ),
     "no-hard": Arm(
         about="SmartBERT without hard gate weights in training",
-        fixes=lambda settings: {"soft_epochs": settings.stage1_epochs - settings.plain_epochs},
+        fixes=lambda settings: {"soft_epochs": settings.stage1_epochs - settings.ungated_epochs},
     ),
     "no-gates": Arm(
         about="SmartBERT's exit heads and losses without gates", fixes=_no_gates, unused=_OF_GATES, gated=False
@@ -100,9 +102,9 @@ ARMS: dict[str, Arm] = {
 
 
 def settings_of(settings: TrainingSettings) -> TrainingSettings:
-    """The settings that the arm named in them really trains with; ConfigError for an arm that lacks what it needs."""
+    """The settings that the arm named in them actually trains with; ConfigError where one that it needs is missing."""
     if settings.arm == "truncated" and not settings.keep_layers:
-        raise ConfigError("the arm 'truncated' needs to know how many layers", hint="give --keep-layers")
+        raise ConfigError("the arm 'truncated' needs a number of layers", hint="give --keep-layers")
     arm = ARMS[settings.arm]
     changes = {**{name: getattr(TrainingSettings(), name) for name in arm.unused}, **arm.fixes(settings)}
     return replace(settings, **changes)

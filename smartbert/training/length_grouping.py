@@ -1,4 +1,4 @@
-"""The order in which a stage sees its texts: those of like length together, and one order for all processes."""
+"""The order in which a stage reads its texts: similar lengths together, and the same order in all processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
 class LengthGrouped(Sampler[int]):
-    """Row numbers shuffled anew for each epoch, then grouped so that the texts of one step are of like length.
+    """Row numbers, reshuffled for each epoch, then grouped so that the texts of one step have similar lengths.
 
     The Trainer's own sampler draws from the process's random state and groups by one process's batch: under torchrun
     the processes would go through the texts in different orders, some texts twice and others never. Here the order
-    follows from the seed and the epoch alone, and a group is a step's texts over all processes: two processes with 4
-    texts each see in every step what one with 8 sees, and a resumed run sees what an unbroken one does.
-    (Where the step's texts do not divide the data set, several processes fill the last step of an epoch with texts
+    depends on the seed and the epoch only, and a group is a step's texts over all processes: in every step two
+    processes with 4 texts each read what one with 8 reads, and a resumed run reads what an unbroken one does.
+    (Where the data set is not a multiple of a step's texts, several processes fill the last step of an epoch with texts
     from its first one, and one process does not.)
 
     lengths: of each text, in tokens. step_texts: texts of one step, all processes together.

@@ -31,8 +31,8 @@ def gate_penalty(soft_bl: Tensor, strength: float) -> Tensor:
 def target_penalty(soft_bl: Tensor, target_layers: float) -> Tensor:
     """(run / target - 1)^2 while more layers are expected to run than the target, else 0.
 
-    `run` is the batch mean of the layers' probabilities of being run. Unlike lambda / G it says how much computation
-    is wanted and stops pushing there. Four gates at 0.25 run 3 layers; target 2 -> (3 / 2 - 1)^2 = 0.25.
+    `run` is the batch mean of the layers' probabilities of being run. Unlike lambda / G it sets how much computation is
+    wanted and vanishes there. Four gates at 0.25 run 3 layers; target 2 -> (3 / 2 - 1)^2 = 0.25.
     """
     run = mean_over_processes((1.0 - soft_bl).sum(dim=1).mean())
     return (run / target_layers - 1.0).clamp(min=0.0).square()
@@ -46,7 +46,7 @@ def classification_loss(logits_bc: Tensor, labels_b: Tensor, class_weights_c: Te
 
 
 def distillation_loss(student_bc: Tensor, teacher_bc: Tensor, temperature: float) -> Tensor:
-    """KL divergence of softened answers, times temperature^2 (Hinton et al., 2015); the teacher gets no gradient."""
+    """KL divergence of softened outputs, times temperature^2 (Hinton et al., 2015); the teacher gets no gradient."""
     student = nn.functional.log_softmax(student_bc / temperature, dim=-1)
     teacher = nn.functional.log_softmax(teacher_bc.detach() / temperature, dim=-1)
     return nn.functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
@@ -60,14 +60,14 @@ def cross_layer_contrast(
     temperature: float,
     positive_in_denominator: bool = True,
 ) -> Tensor:
-    """Contrast one layer's unit vectors with the next layer's: a token against the same token one layer on.
+    """Contrast one layer's unit vectors with the next layer's: a token against the same token one layer later.
 
-    The positive of token t is token t of `next_bsw`, the negatives are the sequence's other tokens there; the result
+    The positive of token t is token t of `next_bsw`, the negatives are the sequence's other tokens in it; the result
     is the mean of -log(e^(positive/temperature) / sum e^(similarity/temperature)) over all valid tokens.
     Stage 1 keeps the positive in the sum, stage 2 leaves it out (and with it every sequence of fewer than two valid
     tokens, whose sum would be empty).
 
-    valid_bs: true for the tokens that count. The paper's code counts padding too; pass all true for that.
+    valid_bs: true for the tokens that count. The paper's code counts padding, too; pass all true for that.
     """
     similarity_bss = this_bsw @ next_bsw.transpose(1, 2) / temperature
     positive_bs = similarity_bss.diagonal(dim1=1, dim2=2)

@@ -5,6 +5,7 @@ Shape letters: b batch, s sequence, h hidden, w width, l layers, c classes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from enum import Enum
 from typing import Any, cast
@@ -23,11 +24,10 @@ from smartbert.training.losses import (
     target_penalty,
 )
 from smartbert.training.settings import TrainingSettings
-from smartbert_runtime.decisions.policy import logit
 
 
 class Objective(nn.Module):
-    """A stage: in training mode `forward` gives the loss, in evaluation mode what every gate and exit head said."""
+    """A stage: in training mode `forward` gives the loss, in evaluation mode what every gate and exit head returns."""
 
     class_weights_c: Tensor | None
 
@@ -93,7 +93,7 @@ class PlainFineTuning(Objective):
 class Phase(Enum):
     """How stage 1 weighs a gate: not at all, by its probability, or by its decision."""
 
-    PLAIN = "plain"
+    UNGATED = "ungated"
     SOFT = "soft"
     HARD = "hard"
 
@@ -104,8 +104,8 @@ class Stage1(Objective):
     loss = (1 - eta1) (cross_entropy(exit_L(x_L), y) + lambda / G) + eta1 C1, with each layer's output mixed with its
     input by the gate: x_i = (1 - w_i) layer_i(x_{i-1}) + w_i x_{i-1}; w_i is soft at first, then hard.
 
-    Beyond the paper: a plain phase in which no gate is asked, a target for the layers run in place of lambda / G, and
-    the other exit heads' losses beside the last one's.
+    Beyond the paper: an ungated phase in which no gate is evaluated, a target for the layers run instead of lambda / G,
+    and the other exit heads' losses beside the last one's.
     """
 
     model: SmartBertForSequenceClassification
@@ -129,7 +129,7 @@ class Stage1(Objective):
         model, settings = self.model, self.settings
         x_bsh, mask_b11s = model.embed(input_ids, attention_mask, token_type_ids)
         valid_bs = self._valid(attention_mask)
-        gated = self.phase is not Phase.PLAIN and len(model.gates) > 0
+        gated = self.phase is not Phase.UNGATED and len(model.gates) > 0
         gates, contrasts, early_logits, previous_bsw = [], [], [], None
         for index, head in enumerate(model.exits):
             if settings.eta1:
@@ -204,22 +204,17 @@ class Stage2(Objective):
         model, settings = self.model, self.settings
         valid_bs = self._valid(attention_mask)
         answers, contrasts, previous_bsw = [], [], None
+        # The teacher, the last head, is only run where it teaches.
+        layers = len(model.exits) if settings.distillation else len(model.exits) - 1
         with torch.no_grad():
-            x_bsh, mask_b11s = model.embed(input_ids, attention_mask, token_type_ids)
-        last = len(model.exits) - 1
-        for index in range(len(model.exits) if settings.distillation else last):
-            with torch.no_grad():
-                skips_b = model.skip_logit(index, x_bsh, mask_b11s) >= logit(model.config.skip_threshold)
-                # The layer's own output, not the gated mix: it is what the head sees when the layer runs.
-                output_bsh = model.run_layer(index, x_bsh, mask_b11s)
-                x_bsh = torch.where(skips_b[:, None, None], x_bsh, output_bsh)
-            if index == last:
-                break
-            head = cast(ExitHead, model.exits[index])
-            features_bsw = head.features(output_bsh)
-            answers.append(head.answer(features_bsw, mask_b11s))
+            hidden_bsh, mask_b11s = model.embed(input_ids, attention_mask, token_type_ids)
+            steps = list(itertools.islice(model.layer_steps(hidden_bsh, mask_b11s), layers))
+        for step, head in zip(steps, list(model.exits)[:-1], strict=False):
+            # The layer's own output, not the gated mix: it is what the head reads when the layer runs.
+            features_bsw = cast(ExitHead, head).features(step.output_bsh)
+            answers.append(cast(ExitHead, head).answer(features_bsw, mask_b11s))
             if settings.eta2:
-                projected_bsw = self.contrast[index](features_bsw)
+                projected_bsw = self.contrast[step.index](features_bsw)
                 if previous_bsw is not None:
                     contrasts.append(
                         cross_layer_contrast(
@@ -231,8 +226,8 @@ class Stage2(Objective):
                         )
                     )
                 previous_bsw = projected_bsw
-        # The teacher is only run where it is asked; without distillation its place is never looked at.
-        teacher_bc = model.exits[-1](x_bsh, mask_b11s) if settings.distillation else answers[-1]
+        # Without distillation the teacher's logits are never read.
+        teacher_bc = model.exits[-1](steps[-1].hidden_bsh, mask_b11s) if settings.distillation else answers[-1]
         loss = torch.stack([self._taught(logits_bc, labels, teacher_bc) for logits_bc in answers]).sum()
         loss = (1.0 - settings.eta2) * loss
         if contrasts:

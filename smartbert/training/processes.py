@@ -1,7 +1,7 @@
-"""One of several processes under `torchrun`: which one this is, and means over the texts of all of them.
+"""Several processes under `torchrun`: which one this is, and means over the texts of all of them.
 
-Several processes minimize exactly what one would. Gradients are averaged over the processes afterwards, so each one's
-loss has to be such that the average of the losses is the loss of the whole batch.
+Several processes minimize exactly what one would. Gradients are averaged over the processes afterwards, so each
+process's loss must be such that the average of the losses is the loss of the whole batch.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 def this_process() -> PartialState:
-    """Which of the processes this one is; the first call lets it join the others.
+    """Which of the processes this one is; the first call joins it to the others.
 
-    A bare PartialState() takes each process of a machine without accelerator for the only one.
+    On a machine without accelerator a bare PartialState() takes each process for the only one.
     """
     return PartialState(cpu=not torch.accelerator.is_available())
 
@@ -27,8 +27,9 @@ def this_process() -> PartialState:
 def leave_others() -> None:
     """End the connection's threads before the interpreter ends.
 
-    One that still lets go of a tensor then asks for an interpreter which is gone, and aborts a run whose work is done.
-    They are joined when the last reference to the connection goes, and the Trainer's models hold some in cycles.
+    A thread that releases a tensor after that needs an interpreter which is gone, and aborts a run whose work is done.
+    The threads are joined when the last reference to the connection is dropped, and the Trainer's models hold some
+    references in cycles.
     """
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
@@ -41,9 +42,9 @@ def processes() -> int:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of every process's `value`; each process must do the same with it.
+    """The mean of all processes' `value`; each process must do the same with it.
 
-    The gradient goes to this process's value alone, and undivided: that of a mean once gradients are averaged.
+    The gradient reaches this process's value only, undivided: once gradients are averaged it is that of a mean.
     """
     if processes() == 1:
         return value
@@ -53,7 +54,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def share_of_mean(total: Tensor, count: Tensor) -> Tensor:
-    """This process's part of (sum of all totals) / (sum of all counts): the parts' average over processes is that mean.
+    """This process's part of (sum of all totals) / (sum of all counts): the parts average to it over processes.
 
     One process: total / count. The count carries no gradient.
     """

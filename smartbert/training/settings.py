@@ -1,4 +1,9 @@
-"""Every hyper-parameter of training with its meaning and range; the command line is made from this table."""
+"""Every hyper-parameter of training with its meaning and range; the command line is made from this table.
+
+What the defaults train is a jointly trained, self-distilled multi-exit encoder with gates: the exit heads learn with
+the encoder (`joint_exits`) and from its last head (`distillation`). On the tasks measured so far the gates add nothing
+to the exits (docs/training.md, "Where skipping pays").
+"""
 
 from __future__ import annotations
 
@@ -26,7 +31,7 @@ class TrainingSettings:
 
     arm: str = _setting("smartbert", "What to train: the whole method, or a control arm.", group=_STAGES)
     stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, exit heads.", group=_STAGES)
-    plain_epochs: int = _setting(
+    ungated_epochs: int = _setting(
         2,
         "First stage-1 epochs, without gates: the network learns before layers can be skipped.",
         group=_STAGES,
@@ -44,7 +49,7 @@ class TrainingSettings:
     )
 
     target_layers: float = _setting(
-        0.0, "Layers to run on average; a penalty on running more takes the place of lambda / G (0: off).", group=_LOSS
+        0.0, "Layers to run on average; a penalty on running more replaces lambda / G (0: off).", group=_LOSS
     )
     joint_exits: float = _setting(
         1.0,
@@ -52,9 +57,9 @@ class TrainingSettings:
         group=_LOSS,
     )
     distillation: float = _setting(
-        0.5, "Share of the other exit heads' loss that asks them to answer as the last one does.", group=_LOSS
+        0.5, "Share of the other exit heads' loss that has them imitate the last one.", group=_LOSS
     )
-    distillation_temperature: float = _setting(2.0, "Temperature of those answers.", group=_LOSS)
+    distillation_temperature: float = _setting(2.0, "Temperature at which they imitate it.", group=_LOSS)
     class_weights: str = _setting(
         "none", "none, or balanced: a rare label's errors count more, by 1 / its share of the texts.", group=_LOSS
     )
@@ -79,7 +84,7 @@ class TrainingSettings:
     gate_heads: int = _setting(2, "Attention heads of a gate.", group=_MODEL)
     exit_heads: int = _setting(4, "Attention heads of an exit head.", group=_MODEL)
     head_query: str = _setting(
-        "mean", "Who asks in the heads' attention: first, token 0 (paper), or mean, of all tokens.", group=_MODEL
+        "mean", "Query of the heads' attention: first, token 0 (paper), or mean, of all tokens.", group=_MODEL
     )
     pooling: str = _setting(
         "mean",
@@ -91,7 +96,9 @@ class TrainingSettings:
         -3.0, "Where gates start, as a logit: -3 runs every layer, 0 half of it (paper).", group=_MODEL
     )
 
-    metric: str = _setting("accuracy", "What the best epoch has most of: accuracy, f1 or matthews.", group=_CHOICE)
+    metric: str = _setting(
+        "accuracy", "Figure by which the best epoch is chosen: accuracy, f1 or matthews.", group=_CHOICE
+    )
     validation_fraction: float = _setting(
         0.1, "Share of the training texts kept back to choose epoch and thresholds.", group=_CHOICE
     )
@@ -142,9 +149,9 @@ class TrainingSettings:
         self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
         self._require("keep_layers", self.keep_layers >= 0, "0 or more")
         within = f"from 0 to the {self.stage1_epochs} of --stage1-epochs"
-        self._require("plain_epochs", 0 <= self.plain_epochs <= self.stage1_epochs, within)
-        left = self.stage1_epochs - self.plain_epochs
-        self._require("soft_epochs", 0 <= self.soft_epochs <= left, f"{within}, --plain-epochs counted")
+        self._require("ungated_epochs", 0 <= self.ungated_epochs <= self.stage1_epochs, within)
+        left = self.stage1_epochs - self.ungated_epochs
+        self._require("soft_epochs", 0 <= self.soft_epochs <= left, f"{within}, --ungated-epochs counted")
         for name in ("gate_heads", "exit_heads"):
             heads = getattr(self, name)
             self._require(
@@ -153,8 +160,8 @@ class TrainingSettings:
                 f"a divisor of head_width {self.head_width}",
             )
 
-    def _require(self, name: str, fine: bool, wanted: str) -> None:
-        if not fine:
+    def _require(self, name: str, valid: bool, wanted: str) -> None:
+        if not valid:
             option = "--" + name.replace("_", "-")
             raise ConfigError(f"{name} must be {wanted}, not {getattr(self, name)}", hint=f"change {option}")
 
@@ -171,12 +178,12 @@ class TrainingSettings:
 
     @classmethod
     def parse(cls, entry: str) -> tuple[str, Any]:
-        """`learning_rate=1e-4` -> ("learning_rate", 0.0001); ConfigError for what is no setting."""
+        """`learning_rate=1e-4` -> ("learning_rate", 0.0001); ConfigError for anything else."""
         name, _, value = entry.partition("=")
         kinds = {item.name: str(item.type) for item in fields(cls)}
         hint = "like learning_rate=1e-4; smartbert-train --help lists them"
         if name not in kinds or not value:
-            raise ConfigError(f"{entry!r} is no setting", hint=hint)
+            raise ConfigError(f"{entry!r} is not a setting", hint=hint)
         try:
             if kinds[name] == "bool":
                 return name, {"true": True, "false": False}[value.lower()]
@@ -186,16 +193,18 @@ class TrainingSettings:
 
     @classmethod
     def from_recipe(cls, recipe: str, **given: Any) -> TrainingSettings:
-        """The recipe's settings, those given in their place; ConfigError for an unknown recipe.
+        """The recipe's settings, overridden by those given; ConfigError for an unknown recipe.
 
-        Another number of stage-1 epochs keeps the recipe's shares of plain and soft ones, rounded down, unless these
-        are given too: 3 in place of best's 4 (2 plain, 1 soft) are 1 plain, 0 soft and 2 hard.
+        Another number of stage-1 epochs keeps the recipe's shares of ungated and soft ones, rounded down, unless these
+        are given, too: 3 instead of best's 4 (2 ungated, 1 soft) are 1 ungated, 0 soft and 2 hard.
         """
         if recipe not in RECIPES:
             raise ConfigError(f"unknown recipe {recipe!r}", hint="known recipes: " + ", ".join(RECIPES))
         base = cls(**RECIPES[recipe])
         epochs = int(given.get("stage1_epochs", base.stage1_epochs))
-        shares = {name: getattr(base, name) * epochs // base.stage1_epochs for name in ("plain_epochs", "soft_epochs")}
+        shares = {
+            name: getattr(base, name) * epochs // base.stage1_epochs for name in ("ungated_epochs", "soft_epochs")
+        }
         return replace(base, **{**shares, **given})
 
 
@@ -205,7 +214,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "best": {},
     "paper": {
         "stage1_epochs": 5,
-        "plain_epochs": 0,
+        "ungated_epochs": 0,
         "soft_epochs": 3,
         "stage2_epochs": 4,
         "gate_lambda": 0.04,

@@ -1,23 +1,19 @@
-"""One training stage on transformers.Trainer: its optimizer, its soft and hard epochs, its log, its saved epochs."""
+"""One training stage, run to its end: the phases of stage 1, the Trainer's arguments, class weights, precision."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
 from datasets import Dataset
-from torch import Tensor, nn
-from torch.utils.data import Sampler
 from transformers import (
     DataCollatorWithPadding,
-    EvalPrediction,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -25,117 +21,35 @@ from transformers import (
     set_seed,
 )
 
-from smartbert.evaluation.curves import summarize
-from smartbert.evaluation.decisions import Recording
-from smartbert.evaluation.recording import token_counts
 from smartbert.plain_classifier import PlainClassifier
-from smartbert.progress import Progress, Say
 from smartbert.trained_model import Classifier, label_names
-from smartbert.training.length_grouping import LengthGrouped
+from smartbert.training.best_epoch import BEST_BY, epoch_figures
 from smartbert.training.objectives import Objective, Phase, PlainFineTuning, Stage1, Stage2
-from smartbert.training.processes import mean_over_processes
+from smartbert.training.progress import Log, Progress
 from smartbert.training.saved_epochs import MarkAndRotate, last_complete, remove_incomplete
 from smartbert.training.settings import TrainingSettings
-from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.errors import ConfigError, TrainingError
-
-
-class StageTrainer(Trainer):
-    """A Trainer with one learning rate for the backbone and one for everything else."""
-
-    def __init__(self, objective: Objective, *, backbone_rate: float, head_rate: float, **options: Any) -> None:
-        self.objective: Objective = objective
-        self.backbone_rate, self.head_rate = backbone_rate, head_rate
-        super().__init__(model=objective, **options)
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """See `make_optimizer`."""
-        if self.optimizer is None:
-            self.optimizer = make_optimizer(self.objective, self.objective.settings, self.backbone_rate, self.head_rate)
-        return self.optimizer
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        """Texts of like length in one step, in one order for all processes; the Trainer's own hook, in 4.57 and 5."""
-        train = self.train_dataset if train_dataset is None else train_dataset
-        texts = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
-        return self._in_order(train, texts, lambda: round(self.state.epoch or 0))
-
-    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int]:
-        """Texts of like length in one batch, always in the same order."""
-        return self._in_order(eval_dataset, self.args.eval_batch_size * self.args.world_size, lambda: 0)
-
-    def _in_order(self, split: Dataset, texts: int, epoch: Callable[[], int]) -> Sampler[int]:
-        return LengthGrouped(token_counts(split).tolist(), texts, seed=self.args.seed, epoch=epoch)
-
-    def training_step(self, *args: Any, **options: Any) -> Tensor:
-        """As the Trainer's, but a loss that is no number stops the run before it reaches the weights."""
-        loss = super().training_step(*args, **options)
-        # All processes stop or none: one alone would leave the others waiting for it.
-        shared = mean_over_processes(loss)
-        if not torch.isfinite(shared):
-            raise self._no_number(f"the loss of step {self.state.global_step + 1} is {float(shared)}")
-        return loss
-
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """As the Trainer's; weights that are no numbers stop the run here, before their epoch is judged and saved.
-
-        The loss says it only at the next step, and after the last one never.
-        """
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.objective.parameters()):
-            raise self._no_number(f"after step {self.state.global_step} there are weights that are no numbers")
-        return super().evaluate(*args, **options)
-
-    def _no_number(self, what: str) -> TrainingError:
-        folder = Path(str(self.args.output_dir))
-        saved = last_complete(folder) or last_complete(folder.with_name("stage1"))
-        kept = f"the last good epoch is kept in {saved}" if saved else "no epoch was saved yet"
-        stage2 = isinstance(self.objective, Stage2)
-        rates = "--stage2-learning-rate" if stage2 else "--learning-rate or --head-learning-rate"
-        precision = ", or train with --precision fp32" if self.args.bf16 else ""
-        return TrainingError(f"{what}; {kept}", hint=f"begin anew with --overwrite and a lower {rates}{precision}")
+from smartbert.training.stage_trainer import StageTrainer
+from smartbert_runtime.errors import ConfigError
 
 
 class Phases(TrainerCallback):
-    """Moves stage 1 from plain to soft to hard gate weights; counts steps, so a resumed run moves at the same one."""
+    """Moves stage 1 from ungated to soft to hard; counts steps, so a resumed run changes phase at the same one."""
 
     def __init__(self, objective: Stage1, settings: TrainingSettings) -> None:
         self.objective = objective
-        self.plain_share = settings.plain_epochs / settings.stage1_epochs
+        self.ungated_share = settings.ungated_epochs / settings.stage1_epochs
         self.soft_share = settings.soft_epochs / settings.stage1_epochs
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """The phase that this step belongs to."""
-        if state.global_step < round(self.plain_share * state.max_steps):
-            self.objective.phase = Phase.PLAIN
-        elif state.global_step < round((self.plain_share + self.soft_share) * state.max_steps):
+        if state.global_step < round(self.ungated_share * state.max_steps):
+            self.objective.phase = Phase.UNGATED
+        elif state.global_step < round((self.ungated_share + self.soft_share) * state.max_steps):
             self.objective.phase = Phase.SOFT
         else:
             self.objective.phase = Phase.HARD
-
-
-def make_optimizer(
-    objective: Objective, settings: TrainingSettings, backbone_rate: float, head_rate: float
-) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters, the backbone at its own rate; biases and LayerNorms are not decayed."""
-    backbone = {id(parameter) for parameter in objective.model.backbone.parameters()}
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for parameter in objective.parameters():
-        if parameter.requires_grad:
-            groups.setdefault((id(parameter) in backbone, parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "lr": backbone_rate if of_backbone else head_rate,
-                "weight_decay": settings.weight_decay if matrix else 0.0,
-            }
-            for (of_backbone, matrix), parameters in sorted(groups.items(), key=lambda item: item[0])
-        ],
-        eps=settings.adam_epsilon,
-        fused=True,
-    )
 
 
 def run_stage(
@@ -147,11 +61,11 @@ def run_stage(
     work: Path,
     *,
     bar: bool,
-    say: Say,
+    log: Log,
 ) -> tuple[dict[str, float], ...]:
     """Train stage 1 or 2 to its end, from its last saved epoch in `work` if there is one; the log of its epochs.
 
-    A plain classifier has stage 1 only. Raises TrainingError when the loss is no number any more.
+    A plain classifier has stage 1 only. Raises TrainingError when the loss or a weight is not a number any more.
     """
     # A resumed run may begin here: the stage's contrast heads must not depend on what was drawn before.
     set_seed(settings.seed + stage)
@@ -165,8 +79,8 @@ def run_stage(
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=_metrics(objective, settings),
-        callbacks=[Progress(f"stage {stage}", say, bar=bar), MarkAndRotate()],
+        compute_metrics=epoch_figures(objective, settings),
+        callbacks=[Progress(f"stage {stage}", log, bar=bar), MarkAndRotate()],
     )
     for printer in (transformers.PrinterCallback, transformers.trainer_callback.ProgressCallback):
         trainer.remove_callback(printer)
@@ -198,7 +112,7 @@ def balanced_weights(label_ids: Sequence[int], classes: int) -> tuple[float, ...
 
 
 def trains_in_bf16(settings: TrainingSettings) -> bool:
-    """Whether training here is mixed precision: as asked for, or, by itself, on a GPU that has it."""
+    """Whether training here is in mixed precision: as set, or, with `auto`, on a GPU that has it."""
     if settings.precision == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     return settings.precision == "bf16"
@@ -225,7 +139,7 @@ def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> Training
             eval_strategy="epoch",
             save_strategy="epoch",
             load_best_model_at_end=stage == 1,
-            metric_for_best_model="choice",
+            metric_for_best_model=BEST_BY,
             label_names=["labels"],
             remove_unused_columns=False,
             report_to=[],
@@ -236,32 +150,3 @@ def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> Training
         raise ConfigError(
             f"the Trainer refuses these settings: {err}", hint="--precision fp32 works everywhere"
         ) from err
-
-
-def _metrics(objective: Objective, settings: TrainingSettings) -> Callable[[EvalPrediction], dict[str, float]]:
-    """At full depth (gates on, exits off): quality and layers run; skip rate and head accuracy layer by layer."""
-    policy = Policy(skip_threshold=settings.skip_threshold, no_exit=True)
-
-    def compute(prediction: EvalPrediction) -> dict[str, float]:
-        skip_logits_rl, logits_rlc = cast(tuple[Any, Any], prediction.predictions)
-        recording = Recording(
-            skip_logits_rl=skip_logits_rl, logits_rlc=logits_rlc, label_ids_r=np.asarray(prediction.label_ids)
-        )
-        summary = summarize(recording, policy, ())
-        # An epoch before the gates were trained is no candidate for the best one, unless no other comes.
-        ungated = isinstance(objective, Stage1) and objective.phase is Phase.PLAIN and len(objective.model.gates) > 0
-        return {
-            "accuracy": summary.accuracy,
-            "f1": summary.f1,
-            "matthews": summary.matthews,
-            "choice": float(getattr(summary, settings.metric)) - 2.0 * ungated,
-            "layers_run": summary.mean_layers_run,
-            **{f"skip_rate_{layer:02d}": rate for layer, rate in enumerate(summary.skip_rate, start=1)},
-            **{
-                f"exit_accuracy_{layer:02d}": right
-                for layer, right in enumerate(summary.exit_accuracy, start=1)
-                if right is not None
-            },
-        }
-
-    return compute

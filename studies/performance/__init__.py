@@ -1,1 +1,1 @@
-"""Commands that measure what an export gives and takes; each is run by python -m."""
+"""Studies of exported packages: speed, memory, scale, layouts, quantization, export cost; each is run by python -m."""

@@ -1,7 +1,7 @@
-"""python -m studies.performance.export_cost: an export's seconds, and its peak memory above the imports (Linux).
+"""python -m studies.performance.export_cost: an export's seconds, and its peak memory above that of the imports.
 
 A tiny model with the checkpoint's tokenizer is exported first, so that everything is imported; then the process's peak
-is set back, and the real export is watched step by step.
+is reset, and the real export is measured step by step. Linux only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import platform
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -31,37 +30,35 @@ from smartbert_export.quantize.weights import PRECISIONS
 from smartbert_export.source_checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.errors import InputError
+from smartbert_runtime.reporting import Reporter
+from studies.performance.proc_memory import peak_mb, reset_peak, resident_mb
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
+class _StepCosts(Reporter):
+    """Seconds of each kind of step and the process's peak memory during it, MB."""
 
-@dataclass
-class _Watch:
-    """Seconds of each kind of step and the process's peak in it, MB."""
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.peak_mb: dict[str, float] = {}
+        self._kind, self._started = "reading", time.perf_counter()
 
-    step: str = "reading"
-    started: float = 0.0
-    seconds: dict[str, float] = field(default_factory=dict)
-    peak_mb: dict[str, float] = field(default_factory=dict)
-
-    def say(self, line: str) -> None:
-        """A step begins: the one before has ended."""
+    def step(self, text: str) -> None:
+        """A step begins, so the previous one has ended; steps are of one kind if they begin with the same word."""
         now = time.perf_counter()
-        self.seconds[self.step] = self.seconds.get(self.step, 0.0) + now - self.started
-        self.peak_mb[self.step] = max(self.peak_mb.get(self.step, 0.0), _memory_mb("VmHWM"))
-        _RESET.write_text("5", encoding="ascii")
-        self.step, self.started = line.split()[0], now
+        self.seconds[self._kind] = self.seconds.get(self._kind, 0.0) + now - self._started
+        self.peak_mb[self._kind] = max(self.peak_mb.get(self._kind, 0.0), peak_mb())
+        reset_peak()
+        self._kind, self._started = text.split()[0], now
 
 
-def measure(
+def measure_export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
     file: Annotated[Path, typer.Option(help="Texts that decide what may be quantized.")],
     layout: Annotated[list[str], typer.Option(help="Layouts; repeatable.")] = list(LAYOUTS[:2]),  # noqa: B006
     precision: Annotated[list[str], typer.Option(help="Precisions; repeatable.")] = list(PRECISIONS[:1]),  # noqa: B006
 ) -> None:
-    """Export once, and print seconds and peak memory with their conditions."""
-    if not _RESET.exists():
-        raise InputError("peak memory is read from /proc, as Linux has it", hint="run this on Linux")
+    """Export once, and print seconds and peak memory with the conditions."""
+    reset_peak()  # raises on other systems
     quiet_libraries()
     if is_plain(str(json.loads((checkpoint / CONFIG_FILE).read_text(encoding="utf-8")).get("model_type"))):
         raise InputError(f"{checkpoint} is a plain classifier", hint="give a checkpoint of smartbert-train")
@@ -69,18 +66,18 @@ def measure(
     with tempfile.TemporaryDirectory() as temporary:
         tiny = _tiny(checkpoint, Path(temporary))
         export_package(tiny, Path(temporary) / "tiny-package", options)
-        before = _memory_mb("VmRSS")
-        _RESET.write_text("5", encoding="ascii")
-        watch = _Watch(started=time.perf_counter())
-        started = watch.started
-        export_package(checkpoint, Path(temporary) / "package", options, say=watch.say)
+        before = resident_mb()
+        reset_peak()
+        costs = _StepCosts()
+        started = time.perf_counter()
+        export_package(checkpoint, Path(temporary) / "package", options, reporter=costs)
         seconds = time.perf_counter() - started
-        watch.say("end")
+        costs.step("end")
     size = (checkpoint / WEIGHTS_FILE).stat().st_size / 1e6
-    peak = max(watch.peak_mb.values()) - before
+    peak = max(costs.peak_mb.values()) - before
     print("| step | seconds | peak above the imports, MB |\n|---|---|---|")
-    for step, spent in watch.seconds.items():
-        print(f"| {step} | {spent:.1f} | {watch.peak_mb[step] - before:.0f} |")
+    for step, spent in costs.seconds.items():
+        print(f"| {step} | {spent:.1f} | {costs.peak_mb[step] - before:.0f} |")
     print(
         f"\n{checkpoint.name}, {' + '.join(layout)}, {' + '.join(precision)}: {seconds:.1f} s; peak {peak:.0f} MB "
         f"above the {before:.0f} MB of the imports, {peak / size:.2f}x the checkpoint's {size:.0f} MB; "
@@ -90,7 +87,7 @@ def measure(
 
 
 def _tiny(checkpoint: Path, work: Path) -> Path:
-    """A random checkpoint of the same kind with next to no weights."""
+    """A random checkpoint of the same kind with hardly any weights."""
     config = SmartBertConfig.from_dict(json.loads((checkpoint / CONFIG_FILE).read_text(encoding="utf-8")))
     config.backbone_config |= {
         "num_hidden_layers": 2,
@@ -106,14 +103,5 @@ def _tiny(checkpoint: Path, work: Path) -> Path:
     return tiny
 
 
-def _memory_mb(field: str) -> float:
-    """A figure of the process's status in MB: VmRSS, what it holds; VmHWM, the most it held since the last reset."""
-    for line in _STATUS.read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) / 1000.0 * 1.024
-    raise AssertionError(f"no {field} in {_STATUS}")
-
-
 if __name__ == "__main__":
-    run_command(measure)
+    run_command(measure_export)

@@ -1,7 +1,7 @@
 """python -m studies.performance.layouts_table: every layout in every precision of a checkpoint, measured side by side.
 
-For each it exports a folder of its own and asks it about labeled or unlabeled texts, against PyTorch: size, seconds,
-agreement, whether a text gets the same answer alone and in a batch, and time a text.
+Each is exported into its own folder and compared with PyTorch on real texts: size, seconds, agreement, whether a text
+gets the same answer by itself and in a batch, time per text.
 """
 
 from __future__ import annotations
@@ -30,19 +30,24 @@ from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.engine.run import run_layout
 from smartbert_runtime.package.manifest import SINGLE
+from smartbert_runtime.package.open import open_package
 from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
 from smartbert_runtime.trace import Trace
-from studies.performance.conditions import conditions
+from studies.performance.record import conditions_line
 
 BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One layout in one precision. `alone_batch`: largest logit difference between a text alone and in a batch."""
+class LayoutFigures:
+    """One layout in one precision, against PyTorch.
+
+    batch_difference: largest logit difference between a text by itself and in a batch, where the decisions are equal.
+    same_in_batch: share of texts with the same decisions by themselves and in a batch.
+    """
 
     layout: str
     precision: str
@@ -52,16 +57,18 @@ class Row:
     largest: float
     labels: float
     exits: float
-    alone_batch: float
-    alone_batch_decisions: float
-    layer_taken: str
+    batch_difference: float
+    same_in_batch: float
+    coreml_coverage: str
     sessions: Sessions
 
 
 def make_table(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
-    file: Annotated[Path, typer.Option(help="Real texts, best a dev set; they also decide what may be quantized.")],
-    fixed_shape: Annotated[str, typer.Option(help="B,S that accelerators' coverage is counted for.")] = "1,32",
+    file: Annotated[
+        Path, typer.Option(help="Real texts, preferably a dev set; they also decide what may be quantized.")
+    ],
+    fixed_shape: Annotated[str, typer.Option(help="B,S that CoreML's operator coverage is counted for.")] = "1,32",
     target: Annotated[str, typer.Option(help="Processor that int8 is for.")] = "x86-vnni",
     layout: Annotated[list[str], typer.Option(help="Layouts; repeatable.")] = list(LAYOUTS),  # noqa: B006
     precision: Annotated[list[str], typer.Option(help="Precisions; repeatable.")] = list(PRECISIONS),  # noqa: B006
@@ -91,21 +98,19 @@ def make_table(
                 if not expected:
                     expected = trace_rows(open_checkpoint(checkpoint).model, tokens, policy)
                 refused = sum(len(found.refused) for found in report.quantization.values())
-                taken = _taken(fixed, name, number, target)
-                rows.append(_row(sessions, tokens, policy, expected, seconds, refused, taken))
+                covered = _coreml_coverage(fixed, name, number, target)
+                rows.append(_row(sessions, tokens, policy, expected, seconds, refused, covered))
         times = _times([row.sessions for row in rows], tokens, policy, repeats)
         _print(checkpoint, rows, times, tokens, repeats, target, fixed_shape)
 
 
 def _open(folder: Path) -> Sessions:
-    from smartbert_runtime.package.open import open_package
-
     package = open_package(folder)
     return Sessions(package, package.manifest.variant())
 
 
-def _taken(fixed: Path, layout: str, precision: str, target: str) -> str:
-    """Nodes of a layer, a block or the whole graph that CoreML would take; the whole graph is counted in fp32 only."""
+def _coreml_coverage(fixed: Path, layout: str, precision: str, target: str) -> str:
+    """CoreML's operator coverage of a layer, a block or the whole graph; of the whole graph only in fp32."""
     part = {"separate": "layer_01", "fused": "block_01", "single": "model"}[layout]
     if layout == SINGLE and precision != FP32:
         return "-"
@@ -120,12 +125,12 @@ def _row(
     expected: list[Trace],
     seconds: float,
     refused: int,
-    taken: str,
-) -> Row:
-    alone = _traces(sessions, tokens, policy, 1)
-    together = alone if sessions.variant.layout == SINGLE else _traces(sessions, tokens, policy, BATCH_SIZE)
-    same = [one.decisions() == other.decisions() for one, other in zip(alone, expected, strict=True)]
-    return Row(
+    covered: str,
+) -> LayoutFigures:
+    one_by_one = _traces(sessions, tokens, policy, 1)
+    batched = one_by_one if sessions.variant.layout == SINGLE else _traces(sessions, tokens, policy, BATCH_SIZE)
+    same = [one.decisions() == other.decisions() for one, other in zip(one_by_one, expected, strict=True)]
+    return LayoutFigures(
         layout=sessions.variant.layout,
         precision=sessions.variant.precision,
         graphs_mb=sum(file.stat().st_size for file in (sessions.package.root / "graphs").iterdir()) / 1e6,
@@ -133,28 +138,30 @@ def _row(
         refused=refused,
         largest=max(
             float(np.abs(one.logits_c - other.logits_c).max())
-            for one, other, equal in zip(alone, expected, same, strict=True)
+            for one, other, equal in zip(one_by_one, expected, same, strict=True)
             if equal
         ),
         labels=statistics.fmean(
-            one.logits_c.argmax() == other.logits_c.argmax() for one, other in zip(alone, expected, strict=True)
+            one.logits_c.argmax() == other.logits_c.argmax() for one, other in zip(one_by_one, expected, strict=True)
         ),
-        exits=statistics.fmean(one.exit_layer == other.exit_layer for one, other in zip(alone, expected, strict=True)),
-        alone_batch=max(
+        exits=statistics.fmean(
+            one.exit_layer == other.exit_layer for one, other in zip(one_by_one, expected, strict=True)
+        ),
+        batch_difference=max(
             float(np.abs(one.logits_c - other.logits_c).max())
-            for one, other in zip(alone, together, strict=True)
+            for one, other in zip(one_by_one, batched, strict=True)
             if one.decisions() == other.decisions()
         ),
-        alone_batch_decisions=statistics.fmean(
-            one.decisions() == other.decisions() for one, other in zip(alone, together, strict=True)
+        same_in_batch=statistics.fmean(
+            one.decisions() == other.decisions() for one, other in zip(one_by_one, batched, strict=True)
         ),
-        layer_taken=taken,
+        coreml_coverage=covered,
         sessions=sessions,
     )
 
 
 def _traces(sessions: Sessions, tokens: Tokens, policy: Policy, batch_size: int) -> list[Trace]:
-    """In the order of the rows; batches as they come, so that texts of unlike length are padded together."""
+    """In the order of the rows; consecutive texts share a batch, so that different lengths are padded together."""
     rows = range(len(tokens.truncated))
     traces = []
     for start in rows[::batch_size]:
@@ -164,23 +171,23 @@ def _traces(sessions: Sessions, tokens: Tokens, policy: Policy, batch_size: int)
 
 
 def _times(variants: list[Sessions], tokens: Tokens, policy: Policy, repeats: int) -> list[tuple[float, float]]:
-    """Median milliseconds a text for each variant: by the policy, at full depth. They take turns on every text."""
-    ways = [(sessions, way) for sessions in variants for way in (policy, policy.at_full_depth())]
-    taken: list[list[float]] = [[] for _ in ways]
+    """Median milliseconds per text for each variant: under the policy, at full depth. They take turns on every text."""
+    modes = [(sessions, mode) for sessions in variants for mode in (policy, policy.at_full_depth())]
+    times_ms: list[list[float]] = [[] for _ in modes]
     for _ in range(repeats):
         for row in range(len(tokens.truncated)):
             text = tokens.rows([row])
-            for number, (sessions, way) in enumerate(ways):
+            for number, (sessions, mode) in enumerate(modes):
                 started = time.perf_counter()
-                run_layout(sessions, text, way)
-                taken[number].append((time.perf_counter() - started) * 1000.0)
-    medians = [statistics.median(times) for times in taken]
+                run_layout(sessions, text, mode)
+                times_ms[number].append((time.perf_counter() - started) * 1000.0)
+    medians = [statistics.median(times) for times in times_ms]
     return list(zip(medians[::2], medians[1::2], strict=True))
 
 
 def _print(
     checkpoint: Path,
-    rows: list[Row],
+    rows: list[LayoutFigures],
     times: list[tuple[float, float]],
     tokens: Tokens,
     repeats: int,
@@ -189,22 +196,22 @@ def _print(
 ) -> None:
     print(
         "| layout | precision | graphs, MB | export, s | parts left fp32 | largest logit difference | labels equal "
-        "| exits equal | alone = in a batch: decisions, logits | ms a text: policy, full depth "
-        f"| CoreML takes at {fixed_shape} |"
+        "| exits equal | by itself and in a batch: decisions, logits | ms per text: policy, full depth "
+        f"| CoreML coverage at {fixed_shape} |"
     )
     print("|---" * 11 + "|")
     for row, (quick, full) in zip(rows, times, strict=True):
-        batch = "one text a call" if row.layout == SINGLE else f"{row.alone_batch_decisions:.2%}, {row.alone_batch:.0e}"
+        batch = "one text per call" if row.layout == SINGLE else f"{row.same_in_batch:.2%}, {row.batch_difference:.0e}"
         print(
             f"| {row.layout} | {row.precision} | {row.graphs_mb:.1f} | {row.seconds:.0f} | {row.refused} "
             f"| {row.largest:.1e} | {row.labels:.2%} | {row.exits:.2%} | {batch} | {quick:.2f}, {full:.2f} "
-            f"| {row.layer_taken} |"
+            f"| {row.coreml_coverage} |"
         )
     lengths = tokens.attention_mask_bs.sum(axis=1)
     print(
         f"\n{checkpoint.name}: {len(lengths)} texts of {lengths.mean():.1f} tokens on average; against PyTorch; "
-        f"batches of {BATCH_SIZE} as they come; times without tokenizing, medians of {repeats} passes in turns, "
-        f"int8 for {target}; {conditions(rows[0].sessions.threads)}"
+        f"batches of {BATCH_SIZE} consecutive texts; times without tokenizing, medians of {repeats} passes in turns, "
+        f"int8 for {target}; {conditions_line(rows[0].sessions.threads)}"
     )
 
 

@@ -1,7 +1,7 @@
-"""python -m studies.performance.quantization_rivals: our int8 layers against the other ways onnxruntime has of 8 bits.
+"""python -m studies.performance.quantization_rivals: our int8 layers against onnxruntime's other 8-bit schemes.
 
-All layers of a checkpoint, one after another, and the last exit head in fp32: labels on real texts, what a text's
-neighbors change, size, and time in turns.
+A checkpoint at full depth, its embeddings and last exit head in fp32: labels on real texts, how much the other texts
+of a batch change an answer, size, and time in turns.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from smartbert_runtime.sessions.threads import available_threads, session_option
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
-from studies.performance.conditions import conditions
+from studies.performance.record import conditions_line
 
 BATCH_SIZE = 32
 SHAPES = ((1, 16), (1, 128), (8, 32))
 
 
-def compare(
+def compare_schemes(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder.")],
-    file: Annotated[Path, typer.Option(help="Real texts, best a dev set.")],
+    file: Annotated[Path, typer.Option(help="Real texts, preferably a dev set.")],
     target: Annotated[str, typer.Option(help="Processor that our int8 is for.")] = "x86-vnni",
     repeats: Annotated[int, typer.Option(help="Runs of each shape; the median counts.")] = 30,
 ) -> None:
@@ -56,8 +56,10 @@ def compare(
         layers = [f"layer_{layer:02d}" for layer in range(1, package.manifest.model.layers + 1)]
         schemes: dict[str, Callable[[Path, Path], None]] = {
             "fp32": lambda source, file: _save(onnx.load(source), file),
-            "int8, a scale a row (ours)": lambda source, file: _save(quantized(onnx.load(source), INT8, target), file),
-            "quantize_dynamic, a channel": _dynamic,
+            "int8, per-token scale (ours)": lambda source, file: _save(
+                quantized(onnx.load(source), INT8, target), file
+            ),
+            "quantize_dynamic, per channel": _dynamic,
             "MatMulNBits, 8 bits": _eight_bits,
         }
         chains = {}
@@ -79,7 +81,7 @@ def _save(model: onnx.ModelProto, file: Path) -> None:
 def _dynamic(source: Path, file: Path) -> None:
     with own_logging():
         from onnxruntime.quantization import quantize_dynamic
-    with quiet_logger("root"):  # it advises to pre-process, which changes nothing in these graphs
+    with quiet_logger("root"):  # it recommends pre-processing, which changes nothing in these graphs
         quantize_dynamic(source, file, per_channel=True)
 
 
@@ -112,7 +114,7 @@ class _Chain:
         return logits_bc
 
     def all_logits(self, tokens: Tokens, batch_size: int) -> NDArray[np.float32]:
-        """In the texts' order; batches as they come, so that texts of unlike length are padded together."""
+        """In the order of the texts; consecutive texts share a batch, so that different lengths are padded together."""
         rows = range(len(tokens.truncated))
         return np.concatenate([self.run(tokens.rows(rows[at : at + batch_size])) for at in rows[::batch_size]])
 
@@ -126,23 +128,28 @@ def _print(
     target: str,
 ) -> None:
     times = _times(chains, tokens, shapes, repeats)
-    heads = " | ".join(f"{batch} x {length}, ms" for batch, length in shapes)
-    print(f"| layers | MB | labels equal alone | in batches of {BATCH_SIZE} | a text alone and in a batch | {heads} |")
+    shape_columns = " | ".join(f"{batch} x {length}, ms" for batch, length in shapes)
+    print(
+        f"| layers | MB | labels equal, one by one | in batches of {BATCH_SIZE} | one by one against batches "
+        f"| {shape_columns} |"
+    )
     print("|---" * (5 + len(shapes)) + "|")
     exact = chains["fp32"].all_logits(tokens, 1).argmax(axis=1)
     for name, chain in chains.items():
-        alone, together = chain.all_logits(tokens, 1), chain.all_logits(tokens, BATCH_SIZE)
-        labels = [f"{(logits.argmax(axis=1) == exact).mean():.2%}" for logits in (alone, together)]
+        one_by_one, batched = chain.all_logits(tokens, 1), chain.all_logits(tokens, BATCH_SIZE)
+        labels = [f"{(logits.argmax(axis=1) == exact).mean():.2%}" for logits in (one_by_one, batched)]
         medians = " | ".join(
             f"{statistics.median(times[name][shape]):.2f} "
             f"({statistics.median(times['fp32'][shape]) / statistics.median(times[name][shape]):.2f}x)"
             for shape in shapes
         )
-        print(f"| {name} | {chain.mb:.1f} | {' | '.join(labels)} | {np.abs(alone - together).max():.1e} | {medians} |")
+        print(
+            f"| {name} | {chain.mb:.1f} | {' | '.join(labels)} | {np.abs(one_by_one - batched).max():.1e} | {medians} |"
+        )
     print(
-        f"\n{checkpoint.name}: {len(exact)} texts; all layers, embeddings and last exit head in fp32; batch x tokens, "
+        f"\n{checkpoint.name}: {len(exact)} texts; full depth, embeddings and last exit head in fp32; batch x tokens, "
         f"medians of {repeats} runs in turns, in brackets fp32's time over it; our int8 for {target}; "
-        f"{conditions(available_threads())}"
+        f"{conditions_line(available_threads())}"
     )
 
 
@@ -151,16 +158,16 @@ def _times(
 ) -> dict[str, dict[tuple[int, int], list[float]]]:
     """Milliseconds of every run; the schemes take turns on the texts' own tokens, cut to each shape."""
     batches = {shape: cut_stream(tokens, [shape[1]] * shape[0]) for shape in shapes}
-    taken: dict[str, dict[tuple[int, int], list[float]]] = {name: {shape: [] for shape in shapes} for name in chains}
+    times: dict[str, dict[tuple[int, int], list[float]]] = {name: {shape: [] for shape in shapes} for name in chains}
     for repeat in range(repeats + 2):
         for shape, batch in batches.items():
             for name, chain in chains.items():
                 started = time.perf_counter()
                 chain.run(batch)
                 if repeat >= 2:  # the first ones warm up
-                    taken[name][shape].append((time.perf_counter() - started) * 1000.0)
-    return taken
+                    times[name][shape].append((time.perf_counter() - started) * 1000.0)
+    return times
 
 
 if __name__ == "__main__":
-    run_command(compare)
+    run_command(compare_schemes)

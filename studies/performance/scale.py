@@ -1,4 +1,4 @@
-"""python -m studies.performance.scale: time a text and memory from a hundred texts to a hundred thousand."""
+"""python -m studies.performance.scale: time per text and memory, from a hundred texts to a hundred thousand."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Annotated
 
 import typer
 
-from smartbert_bench.workers.memory import weigh
 from smartbert_runtime import SmartBert, share_thread_pool
 from smartbert_runtime.cli.command import run_command
-from smartbert_runtime.errors import InputError
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
-from studies.performance.conditions import conditions, save_line
+from studies.performance.proc_memory import resident_mb
+from studies.performance.record import append_record, conditions_line
 
 IMPORTS = {
     "onnxruntime, numpy, tokenizers": "import onnxruntime, numpy, tokenizers",
@@ -26,56 +25,52 @@ IMPORTS = {
 }
 
 
-def measure(
+def measure_scale(
     package: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder.")],
-    file: Annotated[Path, typer.Option(help="Real texts; taken again and again.")],
-    counts: Annotated[str, typer.Option(help="How many texts.")] = "100,1000,10000,100000",
+    file: Annotated[Path, typer.Option(help="Real texts; repeated as often as needed.")],
+    counts: Annotated[str, typer.Option(help="Numbers of texts.")] = "100,1000,10000,100000",
     layout: Annotated[str | None, typer.Option(help="Layout; default: the package's first.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Texts computed together.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Texts per batch.")] = 32,
     threads: Annotated[int | None, typer.Option(help="Cores; default: all this process may use.")] = None,
     imports: Annotated[int, typer.Option(help="Fresh interpreters for the time of importing; 0 for none.")] = 15,
-    save: Annotated[Path | None, typer.Option(help="Add the figures to this file, one JSON object a line.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Append the figures to this file, one JSON object a line.")] = None,
 ) -> None:
-    """Print milliseconds a text and resident memory for each count, and what importing the runtime adds."""
+    """Print milliseconds per text and resident memory for each count, and what importing the runtime costs."""
     share_thread_pool(threads)
     model = SmartBert.load(package, layout=layout, threads=threads, preload=True)
     texts = read_examples(file, Columns()).texts
     for _ in model.stream(itertools.islice(itertools.cycle(texts), 2000), batch_size=batch_size):
         pass
-    before = _resident_mb()
+    before = resident_mb()
     scale = []
-    print("| texts | ms a text | MB above the start |\n|---|---|---|")
+    print("| texts | ms per text | MB above the start |\n|---|---|---|")
     for count in map(int, counts.split(",")):
         started = time.perf_counter()
         answered = sum(1 for _ in model.stream(itertools.islice(itertools.cycle(texts), count), batch_size=batch_size))
         milliseconds = (time.perf_counter() - started) * 1000.0 / answered
-        scale.append({"texts": answered, "ms_a_text": milliseconds, "mb_above_the_start": _resident_mb() - before})
+        scale.append({"texts": answered, "ms_a_text": milliseconds, "mb_above_the_start": resident_mb() - before})
         print(f"| {answered} | {milliseconds:.3f} | {scale[-1]['mb_above_the_start']:+.1f} |", flush=True)
-    took: dict[str, float] = {}
+    import_ms: dict[str, float] = {}
     if imports:
-        took = {name: _milliseconds(code, imports) for name, code in IMPORTS.items()}
-        print("\n" + ", ".join(f"{name}: {best:.0f} ms" for name, best in took.items()) + " to import (median)")
-    said = f"{package.name}, {model.sessions.variant.name}, batch {batch_size}, {conditions(model.sessions.threads)}"
-    print(f"\n{said}")
-    save_line(save, {"conditions": said, "scale": scale, "import_ms": took})
+        import_ms = {name: _import_ms(code, imports) for name, code in IMPORTS.items()}
+        print("\n" + ", ".join(f"{name}: {best:.0f} ms" for name, best in import_ms.items()) + " to import (median)")
+    conditions = (
+        f"{package.name}, {model.sessions.variant.name}, batch {batch_size}, {conditions_line(model.sessions.threads)}"
+    )
+    print(f"\n{conditions}")
+    append_record(save, {"conditions": conditions, "scale": scale, "import_ms": import_ms})
 
 
-def _resident_mb() -> float:
-    resident = weigh().resident_mb
-    if resident is None:
-        raise InputError("memory is read from /proc, as Linux has it", hint="run this on Linux")
-    return resident
+def _import_ms(code: str, times: int) -> float:
+    """Median milliseconds that a fresh interpreter needs for `code` beyond its own start."""
+    return sorted(_run_seconds(["-c", code]) - _run_seconds(["-c", ""]) for _ in range(times))[times // 2] * 1000.0
 
 
-def _milliseconds(code: str, times: int) -> float:
-    return sorted(_once(["-c", code]) - _once(["-c", ""]) for _ in range(times))[times // 2] * 1000.0
-
-
-def _once(arguments: Sequence[str]) -> float:
+def _run_seconds(arguments: Sequence[str]) -> float:
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True)
     return time.perf_counter() - started
 
 
 if __name__ == "__main__":
-    run_command(measure)
+    run_command(measure_scale)

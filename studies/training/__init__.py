@@ -1,1 +1,1 @@
-"""Rerun the comparison tables in results/: `python -m studies.training --help`."""
+"""Training studies and their comparison tables in studies/results/: `python -m studies.training --help`."""

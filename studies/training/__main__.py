@@ -1,4 +1,4 @@
-"""python -m studies.training: rerun the tables of results/. Parses, calls, prints."""
+"""python -m studies.training: trains the arms of a study and writes its table, or times training steps."""
 
 from __future__ import annotations
 
@@ -29,47 +29,47 @@ def glue(
     study: Annotated[
         str,
         typer.Option(
-            help="arms: SmartBERT and its rivals; options: the default recipe with one option after another changed; "
+            help="arms: SmartBERT and its rivals; options: the default recipe with one option changed at a time; "
             "gates: where skipping pays."
         ),
     ] = "arms",
     model: _Model = DEFAULT_MODEL,
     data: _Data = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 50 on.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds, from 50 on.")] = 1,
     arms: Annotated[str, typer.Option(help="Comma-separated, of the study's; default: all.")] = "",
     output: Annotated[
-        Path, typer.Option(help="Where figures and tables go; runs that lie there are not repeated.")
-    ] = Path("results"),
-    work: Annotated[Path, typer.Option(help="Working files: interrupted runs are taken up again there.")] = Path(
+        Path, typer.Option(help="Folder for figures and tables; runs that are already there are not repeated.")
+    ] = Path("studies/results"),
+    work: Annotated[Path, typer.Option(help="Working files; interrupted runs are resumed from there.")] = Path(
         "build/experiments"
     ),
     max_train_samples: _Samples = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side, each on its share of the cores.")] = 1,
-    note: Annotated[str, typer.Option(help="What has to be said about the encoder beside every number.")] = "",
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel runs, each on its share of the cores.")] = 1,
+    note: Annotated[str, typer.Option(help="A remark on the encoder, shown with the table.")] = "",
     set_: _Set = [],  # noqa: B006 - typer reads the default and never changes it
     keep_checkpoints: Annotated[
-        bool, typer.Option("--keep-checkpoints", help="Leave the trained checkpoints in WORK.")
+        bool, typer.Option("--keep-checkpoints", help="Keep the trained checkpoints in WORK.")
     ] = False,
     overwrite: Annotated[
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace files of runs with other settings, texts or encoders, and begin interrupted ones anew.",
+            help="Replace files of runs with other settings, texts or encoders, and restart interrupted ones.",
         ),
     ] = False,
 ) -> None:
-    """Train every arm of a study on one task, and write its table (Markdown), figures (JSON) and picture (PNG).
+    """Train every arm of a study on one task, and write its table (Markdown), figures (JSON) and plot (PNG).
 
-    Example: python -m studies.training glue --task trec6 --data FOLDER --seeds 3 --output results/
+    Example: python -m studies.training glue --task trec6 --data FOLDER --seeds 3
     """
     with require_extra("python -m studies.training", "bench"):
         from studies.training.plan import study_runs
         from studies.training.pool import do_runs
         from studies.training.write import write_table
     setup = _setup(task, model, data, max_train_samples, note, set_)
-    wanted = [name.strip() for name in arms.split(",") if name.strip()]
-    runs = study_runs(setup, study, range(50, 50 + seeds), wanted)
-    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, overwrite=overwrite, say=_say)
+    labels = [name.strip() for name in arms.split(",") if name.strip()]
+    runs = study_runs(setup, study, range(50, 50 + seeds), labels)
+    do_runs(runs, output, work, jobs=jobs, keep_checkpoints=keep_checkpoints, overwrite=overwrite, log=_log)
     for file in write_table(output, setup, study):
         print(file)
 
@@ -87,15 +87,15 @@ def steps(
     Example: python -m studies.training steps --task sst2
     """
     with require_extra("python -m studies.training", "train"):
-        from smartbert.data.task_data import load_task
+        from smartbert.data.splits import load_task
         from smartbert.library_logging import quiet_libraries
-        from studies.training.steps import measure_steps
+        from studies.training.steps import time_steps
     quiet_libraries()
     setup = _setup(task, model, data, max_train_samples, "", set_)
     settings = TrainingSettings(**setup.settings)
     source = setup.task.source(data, max_train_samples)
     texts = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
-    report = measure_steps(model, texts, settings, steps=count)
+    report = time_steps(model, texts, settings, steps=count)
     for cost in report.costs:
         print(
             f"{cost.name:<16} {1000 * cost.median_s:8.1f} ms a step  {cost.ratio:5.2f}x plain "
@@ -104,7 +104,7 @@ def steps(
     print(report.conditions)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -114,11 +114,11 @@ def _setup(task: str, model: str, data: Path | None, max_train_samples: int | No
 
     if task not in TASKS:
         raise ConfigError(f"unknown task {task!r}", hint="known tasks: " + ", ".join(TASKS))
-    TASKS[task].source(data, max_train_samples)  # its errors now, and not once a run
+    TASKS[task].source(data, max_train_samples)  # its errors now, not once per run
     settings = dict(TrainingSettings.parse(entry) for entry in given)
     for name in ("arm", "seed", "pooling", "keep_layers", "metric"):
         if name in settings:
-            raise ConfigError(f"{name} is the table's own", hint="choose with --study, --arms, --seeds and --task")
+            raise ConfigError(f"{name} is set by the study", hint="choose with --study, --arms, --seeds and --task")
     return Setup(
         task=TASKS[task],
         model=model,

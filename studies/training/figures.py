@@ -1,4 +1,4 @@
-"""What a checkpoint shows on the dev texts, in the form in which a run's file keeps it.
+"""A checkpoint's figures on the dev texts, in the form in which a run's file keeps them.
 
 Shape letters: r rows (texts).
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +15,36 @@ import numpy as np
 
 from smartbert.backbones import read_backbone_config
 from smartbert.checkpoint_folder import REPORT_FILE, load_classifier
-from smartbert.data.task_data import TaskData
+from smartbert.data.splits import TaskData
 from smartbert.evaluation.curves import SAVINGS, CurvePoint, bracket
-from smartbert.evaluation.decisions import Recording, decide, decide_by_patience
-from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, measure
+from smartbert.evaluation.decisions import Recording, decide
+from smartbert.evaluation.evaluate import SKIP_THRESHOLDS, evaluate_passes
 from smartbert.evaluation.macs import plain_macs
 from smartbert.evaluation.recording import record_passes, tokenize
 from smartbert.trained_model import input_limit, policy_of
 from smartbert_runtime.decisions.policy import Policy
 
-# How a point of a curve lies in a run's file: its fields in their order, macs as a share of plain fine-tuning's.
+# A curve point in a run's file: the fields of CurvePoint in order, macs as a share of plain fine-tuning's.
 CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
 
 
-def figures(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
-    """Every curve of the checkpoint on the dev texts, and which texts are right at SAVINGS and at full depth.
+def dev_figures(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
+    """Every curve of the checkpoint on the dev texts, and which texts are correct at SAVINGS and at full depth.
 
-    MAC shares are of a plain classifier on the whole encoder, also where the checkpoint has fewer layers.
+    MAC shares refer to a plain classifier on the whole encoder, even where the checkpoint has fewer layers.
     """
     report = json.loads((checkpoint / REPORT_FILE).read_text(encoding="utf-8"))
     model, tokenizer = load_classifier(checkpoint)
     split = tokenize(data.dev, tokenizer, input_limit(model))
     policy = policy_of(model)
     passes = record_passes(model, split, tokenizer, policy, skip_thresholds=SKIP_THRESHOLDS)
-    evaluation = measure(model, passes, data.labels, policy)
+    evaluation = evaluate_passes(model, passes, data.labels, policy)
     whole = read_backbone_config(encoder)
     plain = float(plain_macs(whole, len(data.labels), passes.tokens_r).mean())
     at: dict[str, dict[str, Any]] = {}
     for name in ("both", "gates off", "patience"):
         if name in evaluation.curves:
-            recording = passes.as_asked if name == "both" else passes.gates_off
+            recording = passes.as_given if name == "both" else passes.gates_off
             at[name] = _at_savings(recording, name, evaluation.curves[name], plain, policy)
     counts = Counter(data.labels[number] for number in data.dev.label_ids)
     return {
@@ -60,7 +60,7 @@ def figures(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
         "configured": {**asdict(evaluation.summary), "mac_share": evaluation.macs / plain},
         "full_depth": {**asdict(evaluation.full_depth), "mac_share": evaluation.full_depth_macs / plain},
         "curves": {name: _rows(points, plain) for name, points in evaluation.curves.items()},
-        "right": {"full depth": _right(passes.as_asked, "entropy", policy, 0.0)},
+        "right": {"full depth": _correct(passes.as_given, "entropy", policy, 0.0)},
         "at": at,
     }
 
@@ -68,26 +68,26 @@ def figures(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any]:
 def _at_savings(
     recording: Recording, name: str, points: tuple[CurvePoint, ...], plain: float, policy: Policy
 ) -> dict[str, Any]:
-    """For each saving the two points of the curve around it: their settings, who is right, the share at the dearer."""
+    """For each saving the two nearest points of the curve: settings, correct texts, the weight of the costlier one."""
     rule = "patience" if name == "patience" else "entropy"
     rest = Policy(skip_threshold=policy.skip_threshold, no_skip=name != "both")
     found: dict[str, Any] = {}
     for saving in SAVINGS:
         place = bracket(points, plain / saving)
         if place is not None:
-            cheap, dear, share = place
+            cheap, costly, share = place
             found[f"{saving:g}"] = {
-                "values": [round(points[index].value, 8) for index in (cheap, dear)],
-                "right": [_right(recording, rule, rest, points[index].value) for index in (cheap, dear)],
+                "values": [round(points[index].value, 8) for index in (cheap, costly)],
+                "right": [_correct(recording, rule, rest, points[index].value) for index in (cheap, costly)],
                 "share": round(share, 6),
             }
     return found
 
 
-def _right(recording: Recording, rule: str, policy: Policy, value: float) -> str:
-    """One digit a text: 1 where the answer is right."""
+def _correct(recording: Recording, rule: str, policy: Policy, value: float) -> str:
+    """One digit per text: 1 where the answer is correct."""
     if rule == "patience":
-        decisions = decide_by_patience(recording, policy, int(value))
+        decisions = decide(recording, replace(policy, rule="patience", patience=int(value)))
     else:
         decisions = decide(
             recording,
@@ -97,7 +97,7 @@ def _right(recording: Recording, rule: str, policy: Policy, value: float) -> str
 
 
 def _rows(points: tuple[CurvePoint, ...], plain: float) -> list[list[float]]:
-    """The points as rows of CURVE_COLUMNS, those left out at which nothing changes."""
+    """The points as rows of CURVE_COLUMNS, without points at which nothing changes."""
     rows: list[list[float]] = []
     for point in points:
         row = [

@@ -1,4 +1,4 @@
-"""Which runs a study is made of: one recipe with one thing after another changed, by seeds."""
+"""The runs of a study: variations of one recipe, each with every seed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from smartbert_runtime.errors import ConfigError
 from studies.training.runs import Run
 from studies.training.tasks import Task
 
-# A run's label -> what its settings have in place of the table's.
+# A run's label -> the settings that differ from the table's.
 Variations = dict[str, dict[str, Any]]
 WARM_START = "warm-start-from-plain"
-# The paper's shares of its contrastive losses, which the default recipe leaves out.
+# The paper's weights of its contrastive losses, which the default recipe leaves out.
 CONTRAST = {name: RECIPES["paper"][name] for name in ("eta1", "eta2")}
 
 
@@ -24,7 +24,7 @@ CONTRAST = {name: RECIPES["paper"][name] for name in ("eta1", "eta2")}
 class Setup:
     """What all runs of one table share.
 
-    settings: replaced in the recipe's defaults for every run.
+    settings: override the recipe's defaults in every run.
     """
 
     task: Task
@@ -35,14 +35,14 @@ class Setup:
     settings: dict[str, Any]
 
     def run(self, label: str, start: Run | None = None, **settings: Any) -> Run:
-        """One run, its settings in place of the table's; start: the run whose checkpoint it starts from."""
-        wanted = {"metric": self.task.metric, **self.settings, **settings}
+        """One run; `settings` override the table's; start: the run whose checkpoint it starts from."""
+        overrides = {"metric": self.task.metric, **self.settings, **settings}
         return Run(
             task=self.task,
             model=self.model,
             start=start,
             label=label,
-            settings=TrainingSettings.from_recipe("best", **wanted),
+            settings=TrainingSettings.from_recipe("best", **overrides),
             data=self.data,
             max_train_samples=self.max_train_samples,
             note=self.note,
@@ -51,14 +51,14 @@ class Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A question, and the runs that answer it: `variations` of an encoder's layers and the table's own settings."""
+    """A question and the runs that answer it; `variations` depend on the encoder's layers and the table's settings."""
 
     about: str
     variations: Callable[[int, TrainingSettings], Variations]
 
 
 def _arms(layers: int, own: TrainingSettings) -> Variations:
-    """In the order in which they are trained: what the targets are about first."""
+    """In the order in which they are trained: the most important comparisons first."""
     return {
         "smartbert": {},
         "plain-mean": {"arm": "plain", "pooling": "mean"},
@@ -73,12 +73,12 @@ def _arms(layers: int, own: TrainingSettings) -> Variations:
 
 
 def _joint_exits(own: TrainingSettings) -> Variations:
-    """Whether early exit heads learn together with the encoder: what the table itself does not do."""
+    """The opposite of the table's own choice whether early exit heads are trained jointly with the encoder."""
     return {"no-joint-exits": {"joint_exits": 0.0}} if own.joint_exits else {"joint-exits": {"joint_exits": 1.0}}
 
 
 def _truncated(layers: int) -> Variations:
-    """A half and a third of the layers: what 2x and 3x fewer MAC buy without deciding anything."""
+    """A half and a third of the layers: 2x and 3x fewer MAC without any decisions."""
     kept = {max(1, layers // share): None for share in (2, 3)}
     return {f"truncated-{number}": {"arm": "truncated", "keep_layers": number} for number in kept}
 
@@ -92,16 +92,16 @@ def _options(layers: int, own: TrainingSettings) -> Variations:
         "first-token-queries": {"head_query": "first"},
         "with-contrast": CONTRAST,
         "contrast-on-padding": {**CONTRAST, "contrast_padding": True},
-        "gates-from-the-start": {"plain_epochs": 0, "soft_epochs": own.stage1_epochs // 2},
+        "gates-from-the-start": {"ungated_epochs": 0, "soft_epochs": own.stage1_epochs // 2},
         "gates-start-half-open": {"gate_bias": 0.0},
         "target-two-thirds": {"target_layers": round(layers * 2 / 3, 2)},
         "head-width-64": {"head_width": 64},
         "head-width-256": {"head_width": 256},
-        # From a plain classifier in place of plain epochs, of which it has had as many.
+        # From a plain classifier instead of ungated epochs; it was trained for as many.
         WARM_START: {
-            "plain_epochs": 0,
+            "ungated_epochs": 0,
             "soft_epochs": own.soft_epochs,
-            "stage1_epochs": own.stage1_epochs - own.plain_epochs,
+            "stage1_epochs": own.stage1_epochs - own.ungated_epochs,
         },
     }
 
@@ -128,7 +128,7 @@ STUDIES: Mapping[str, Study] = {
 
 
 def study_runs(setup: Setup, study: str, seeds: Sequence[int], labels: Sequence[str] = ()) -> list[Run]:
-    """Every run of a study with every seed, seed by seed; labels: only these, in this order.
+    """Every run of a study with every seed, seed by seed; labels: only these runs, in this order.
 
     Raises ConfigError for an unknown study or label.
     """
@@ -138,9 +138,9 @@ def study_runs(setup: Setup, study: str, seeds: Sequence[int], labels: Sequence[
             raise ConfigError(f"unknown arm {label!r}", hint="known arms: " + ", ".join(variations))
     runs = []
     for seed in seeds:
-        epochs = max(1, _own(setup).plain_epochs)
+        epochs = max(1, _own(setup).ungated_epochs)
         plain = setup.run(
-            "plain-start", arm="plain", pooling="mean", seed=seed, stage1_epochs=epochs, plain_epochs=0, soft_epochs=0
+            "plain-start", arm="plain", pooling="mean", seed=seed, stage1_epochs=epochs, ungated_epochs=0, soft_epochs=0
         )
         for label in labels or variations:
             start = plain if label == WARM_START else None
@@ -156,5 +156,5 @@ def _variations(setup: Setup, study: str) -> Variations:
 
 
 def _own(setup: Setup) -> TrainingSettings:
-    """The table's own settings, from which a study varies."""
+    """The table's own settings, which a study varies."""
     return TrainingSettings.from_recipe("best", **setup.settings)

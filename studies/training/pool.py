@@ -1,4 +1,4 @@
-"""Several runs, some of them side by side, each in a process of its own."""
+"""Makes the runs that are missing, several in parallel, each in its own process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 from smartbert.library_logging import quiet_libraries
-from smartbert.progress import Say
+from smartbert.training.progress import Log
 from smartbert_runtime.errors import InputError, TrainingError
 from studies.training.runs import Run, do_run, is_done
 
@@ -26,13 +26,13 @@ def do_runs(
     jobs: int = 1,
     keep_checkpoints: bool = False,
     overwrite: bool = False,
-    say: Say = lambda line: None,
+    log: Log = lambda line: None,
 ) -> None:
     """Make the runs whose figures are not in `results` yet, `jobs` of them at a time.
 
-    overwrite: also where another run's file, of other settings, texts or encoder, is in the way; else InputError. What
-    was interrupted then begins anew.
-    Raises the first run's error after all others are done; a process that is killed ends them all.
+    overwrite: replace the files of runs with other settings, texts or encoders, which are an InputError otherwise, and
+    restart interrupted runs.
+    Raises the first failed run's error after all others are done; a killed process ends them all.
     """
     missing = [run for run in runs if not is_done(run, results)]
     for run in missing:
@@ -43,36 +43,38 @@ def do_runs(
             )
     for folder in (results, work):
         _check_writable(folder)
-    say(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
+    log(f"{len(runs)} runs, {len(runs) - len(missing)} of them done before")
     with (
         _environment(OMP_NUM_THREADS=str(threads_a_run(jobs))),
         ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool,
     ):
-        waiting = {pool.submit(_one, run, results, work, keep_checkpoints, overwrite): run for run in missing}
+        waiting = {
+            pool.submit(_run_in_process, run, results, work, keep_checkpoints, overwrite): run for run in missing
+        }
         failed = None
         for number, done in enumerate(as_completed(waiting), start=1):
             file = waiting[done].file(results)
             error = done.exception()
             failed = failed or error
-            say(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
+            log(f"[{number}/{len(missing)}] {file}" + (f" FAILED: {error}" if error else ""))
     if isinstance(failed, BrokenProcessPool):
         raise TrainingError(
             "a run's process was killed, perhaps for lack of memory",
-            hint="fewer --jobs need less; the same command goes on where this one stopped",
+            hint="fewer --jobs need less; the same command resumes where this one stopped",
         ) from failed
     if failed is not None:
         raise failed
 
 
 def threads_a_run(jobs: int) -> int:
-    """Each run's share of the cores, or OMP_NUM_THREADS where it asks for fewer: another command may have the rest."""
+    """Each run's share of the cores, or OMP_NUM_THREADS where that is less: another command may use the rest."""
     share = max(1, len(os.sched_getaffinity(0)) // jobs)
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(wanted)) if wanted.isdigit() and int(wanted) else share
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
 
 def _check_writable(folder: Path) -> None:
-    """InputError now, and not after an hour of training."""
+    """Raise InputError now, not after an hour of training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder):
@@ -83,9 +85,9 @@ def _check_writable(folder: Path) -> None:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """What processes started inside find in their environment.
+    """Environment variables for the processes that are started inside.
 
-    Side by side with all cores each, torch's threads would spin against each other; it reads the number as it starts.
+    With all cores for each parallel run, torch's threads would spin against each other; it reads the number at start.
     """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
@@ -99,7 +101,7 @@ def _environment(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool, anew: bool) -> None:
+def _run_in_process(run: Run, results: Path, work: Path, keep_checkpoints: bool, restart: bool) -> None:
     quiet_libraries()
     name = f"{run.task.name} {run.backbone} {run.label} seed {run.settings.seed}"
     do_run(
@@ -107,6 +109,6 @@ def _one(run: Run, results: Path, work: Path, keep_checkpoints: bool, anew: bool
         results,
         work,
         keep_checkpoint=keep_checkpoints,
-        anew=anew,
-        say=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
+        restart=restart,
+        log=lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True),
     )

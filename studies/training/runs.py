@@ -1,4 +1,4 @@
-"""One run of an experiment: train, measure on dev, write one small JSON file; a run that is there is not repeated."""
+"""One run of a study: train, evaluate on dev, write one small JSON file; a run with a file is not repeated."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import torch
 import transformers
 from filelock import FileLock, Timeout
 
-from smartbert.data.task_data import TaskData, load_task
+from smartbert.data.splits import TaskData, load_task
 from smartbert.digest import digest_of, encoder_digest
-from smartbert.progress import Say
 from smartbert.training.arms import settings_of
+from smartbert.training.progress import Log
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.stages import trains_in_bf16
 from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError, InputError
-from studies.training.figures import figures
+from studies.training.figures import dev_figures
 from studies.training.tasks import TEXT_FILES, Task
 
 digest_once = cache(digest_of)
@@ -36,10 +36,10 @@ encoder_digest_once = cache(encoder_digest)
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is trained: an arm's settings (its seed among them) on a task's texts, from an encoder.
+    """What is trained: an arm's settings (including the seed) on a task's texts, from an encoder.
 
-    label: the arm's name in tables. start: a run whose checkpoint is trained on, in place of the encoder `model`.
-    note: what has to be said about the encoder beside every number.
+    label: the arm's name in tables. start: a run whose checkpoint is trained further, instead of the encoder `model`.
+    note: a remark on the encoder, shown with the table.
     """
 
     task: Task
@@ -57,16 +57,16 @@ class Run:
         return Path(self.model).name
 
     def file(self, results: Path) -> Path:
-        """Where the run's figures lie."""
+        """The file of the run's figures."""
         return results / self.task.name / self.backbone / f"{self._name}.json"
 
     def checkpoint(self, work: Path) -> Path:
-        """Where its checkpoint is written: a place of its own for each identity, so that none is taken for another."""
+        """Its checkpoint's folder, a different one for each identity, so that none is mistaken for another."""
         digest = hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
         return work / self.task.name / self.backbone / f"{self._name}-{digest[:8]}"
 
     def identity(self) -> dict[str, Any]:
-        """What must be the same for two runs to be the same run: settings, texts, encoder, and where it starts."""
+        """What equal runs have in common: settings, texts, encoder, and what they start from."""
         texts = self.task.dataset if self.data is None else digest_once(self.data / self.task.name, TEXT_FILES)
         return {
             "settings": {**asdict(settings_of(self.settings)), "precision": _precision(self.settings)},
@@ -82,19 +82,19 @@ class Run:
 
 
 def is_done(run: Run, results: Path) -> bool:
-    """Whether the figures of just this run lie in `results`; InputError for a file that is not a run's."""
+    """Whether the figures of exactly this run are in `results`; InputError for a file that is not a run's."""
     file = run.file(results)
-    return file.is_file() and _as_now(read_figures(file)["run"]) == run.identity()
+    return file.is_file() and _normalized(read_figures(file)["run"]) == run.identity()
 
 
-def _as_now(identity: dict[str, Any]) -> dict[str, Any]:
-    """A file's identity with what its arm does not use at today's defaults, as a run's own has it."""
+def _normalized(identity: dict[str, Any]) -> dict[str, Any]:
+    """A file's identity, with settings that its arm does not use at today's defaults, as in a new run's identity."""
     try:
         settings = settings_of(TrainingSettings(**identity["settings"]))
     except (TypeError, ConfigError):
-        return {}  # of another version, whose settings were others
+        return {}  # of another version, with other settings
     start = identity["start"]
-    return {**identity, "settings": asdict(settings), "start": None if start is None else _as_now(start)}
+    return {**identity, "settings": asdict(settings), "start": None if start is None else _normalized(start)}
 
 
 def read_figures(file: Path) -> dict[str, Any]:
@@ -104,23 +104,23 @@ def read_figures(file: Path) -> dict[str, Any]:
         if not {"run", "arm", "seed", "curves"} <= set(found):
             raise ValueError("it lacks what a run writes")
     except (OSError, ValueError, TypeError) as err:
-        raise InputError(f"{file} is not a run's file: {err}", hint="remove it: the run is then made again") from err
+        raise InputError(f"{file} is not a run's file: {err}", hint="remove it: the run is then repeated") from err
     return found
 
 
 def do_run(
-    run: Run, results: Path, work: Path, *, keep_checkpoint: bool, anew: bool = False, say: Say = lambda line: None
+    run: Run, results: Path, work: Path, *, keep_checkpoint: bool, restart: bool = False, log: Log = lambda line: None
 ) -> None:
-    """Train (or go on with what an interrupted run left in `work`, unless `anew`), measure, and write the figures.
+    """Train (or resume what an interrupted run left in `work`, unless `restart`), evaluate, and write the figures.
 
     Raises InputError where another process is training the same.
     """
-    conditions = _conditions(run.settings)  # now: code that is committed while the run goes on is not what it ran
+    conditions = _conditions(run.settings)  # now: a commit made during the run is not the code that it runs
     model, made = run.model, list[Path]()
     if run.start is not None:
-        model = str(_train(run.start, run.model, _data(run.start), work, made, anew, say))
+        model = str(_train(run.start, run.model, _data(run.start), work, made, restart, log))
     data = _data(run)
-    checkpoint = _train(run, model, data, work, made, anew, say)
+    checkpoint = _train(run, model, data, work, made, restart, log)
     found = {
         "task": run.task.name,
         "metric": run.task.metric,
@@ -129,7 +129,7 @@ def do_run(
         "note": run.note,
         "seed": run.settings.seed,
         "run": run.identity(),
-        **figures(checkpoint, data, run.model),
+        **dev_figures(checkpoint, data, run.model),
         "conditions": conditions,
     }
     _write_whole(run.file(results), found)
@@ -143,17 +143,19 @@ def _data(run: Run) -> TaskData:
     return load_task(source, validation_fraction=run.settings.validation_fraction, seed=run.settings.seed)
 
 
-def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], anew: bool, say: Say) -> Path:
-    """The run's checkpoint, trained from `model` unless it lies in `work`; noted in `made` if it was trained now."""
+def _train(run: Run, model: str, data: TaskData, work: Path, made: list[Path], restart: bool, log: Log) -> Path:
+    """The run's checkpoint, trained from `model` unless it is in `work`; added to `made` if it was trained now."""
     checkpoint = run.checkpoint(work)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    # What is being trained looks like what was interrupted, and two studies share runs.
+    # A run in progress looks like an interrupted one, and studies share runs.
     lock = FileLock(checkpoint.with_name(f"{checkpoint.name}.lock"), timeout=0)
     try:
         with lock:
             if not checkpoint.is_dir():
-                begun = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
-                train(model, data, checkpoint, run.settings, resume=begun and not anew, overwrite=True, say=say)
+                interrupted = (checkpoint.with_name(f"{checkpoint.name}.partial") / "run.json").exists()
+                train(
+                    model, data, checkpoint, run.settings, resume=interrupted and not restart, overwrite=True, log=log
+                )
                 made.append(checkpoint)
     except Timeout as err:
         raise InputError(
@@ -177,12 +179,12 @@ def _conditions(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def _precision(settings: TrainingSettings) -> str:
-    """What `auto` means here: figures from a GPU and from a CPU are not of one kind."""
+    """What `auto` means here: figures from a GPU and from a CPU are not comparable."""
     return "bf16" if trains_in_bf16(settings) else "fp32"
 
 
 def _code() -> str:
-    """The commit whose code runs here, "-dirty" when it was changed since; the version where there is no repository."""
+    """The commit of the running code, with "-dirty" if it was changed; the version where there is no repository."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=10"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
@@ -193,7 +195,7 @@ def _code() -> str:
 def _write_whole(file: Path, found: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     staged = file.with_suffix(".partial")
-    # A line a key: long lists stay out of the way of whoever reads the file or its changes.
+    # One line per key keeps long lists out of the way of someone who reads the file or its diff.
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
     staged.write_text("{\n" + lines + "\n}\n", encoding="utf-8")
     staged.replace(file)

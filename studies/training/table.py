@@ -1,4 +1,4 @@
-"""The Markdown table of one task and encoder, with the conditions under it."""
+"""A study's Markdown tables for one task and encoder, and the conditions below them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from smartbert.evaluation.curves import SAVINGS
 from studies.training.results import ArmResult, paired_difference
 
 COMPARED = (2.0, 3.0)
-# A truncated model counts as being at a saving when its cost is that of it within this share.
+# A truncated model counts as being at a saving when its cost is within this share of it.
 SAME_COST = 0.05
 # Normalized entropies. The paper's thresholds, 0 to 0.6 nats, are 0 to 0.87 here with two classes, 0.33 with six.
 SHOWN_THRESHOLDS = (0.1, 0.2, 0.33, 0.5, 0.87)
 
 
 def table_text(arms: dict[str, ArmResult], about: str) -> str:
-    """Every arm's quality at full depth, at the savings and as configured; then what is compared text by text.
+    """Every arm's quality at full depth, at the savings and as configured; then the paired comparisons.
 
     about: the study's question, for the title.
     """
@@ -51,7 +51,7 @@ def table_text(arms: dict[str, ArmResult], about: str) -> str:
 
 
 def best_plain(arms: dict[str, ArmResult]) -> ArmResult | None:
-    """Of plain fine-tuning with either pooling the one that is better on the validation texts, with common seeds."""
+    """Plain fine-tuning with the pooling that is better on the validation texts, on common seeds."""
     plain = [arm for name, arm in arms.items() if name.startswith("plain")]
     seeds = set.intersection(*({run["seed"] for run in arm.runs} for arm in plain)) if plain else set()
 
@@ -63,7 +63,7 @@ def best_plain(arms: dict[str, ArmResult]) -> ArmResult | None:
 
 def _order(arm: ArmResult) -> tuple[int, str]:
     known = ["plain-mean", "plain-first", "truncated", "deebert", "pabee", "no-gates", "smartbert"]
-    # What SmartBERT is compared with above it, its variations below.
+    # The rivals above SmartBERT, its variations below.
     place = next((number for number, name in enumerate(known) if arm.name.startswith(name)), len(known))
     return place, arm.name
 
@@ -110,15 +110,15 @@ def _comparison(arms: dict[str, ArmResult], plain: ArmResult | None) -> list[str
 
 
 def _against(smart: ArmResult, rival: ArmResult, saving: float) -> str:
-    """SmartBERT at a saving against a rival there; a truncated model only at the saving that it is."""
+    """SmartBERT against a rival at the same saving; a truncated model only at the saving that it has."""
     ours, theirs = _same_seeds(smart, rival)
     if not ours.runs:
         return "-"
     if rival.curve is not None:
-        return _difference(ours.right_at(saving), theirs.right_at(saving))
+        return _difference(ours.correct_at(saving), theirs.correct_at(saving))
     if rival.name.startswith("truncated") and abs(theirs.full_depth()[1] * saving - 1.0) > SAME_COST:
         return "-"
-    return _difference(ours.right_at(saving), theirs.right_at_full_depth())
+    return _difference(ours.correct_at(saving), theirs.correct_at_full_depth())
 
 
 def _same_seeds(one: ArmResult, other: ArmResult) -> tuple[ArmResult, ArmResult]:
@@ -133,14 +133,14 @@ def _same_seeds(one: ArmResult, other: ArmResult) -> tuple[ArmResult, ArmResult]
 
 
 def _gates(arms: dict[str, ArmResult]) -> list[str]:
-    """What gates save: skipping alone, then beside early exits against the same model's exits and against no gates."""
+    """What gates save: without exits, then with exits, against the same model's exits and against no gates."""
     gated = [arm for arm in sorted(arms.values(), key=_order) if arm.curve == "both"]
     if not gated:
         return []
     without = arms.get("no-gates")
     lines = [
-        "What the gates bring. No text exits early, though every head is asked: the metric and MAC with gates obeyed "
-        "and not, and the share of texts that skip each layer. Early exits on: accuracy with gates obeyed minus not, "
+        "What the gates bring. No text exits early, though every head is evaluated: the metric and MAC with gates "
+        "obeyed and not, and the share of texts that skip each layer. Early exits on: accuracy with gates obeyed minus not, "
         "in points, at equal cost (95 % interval over texts)"
         + (
             "; the same against `no-gates`, trained and run without any, whose early exits at the MAC of gates on "
@@ -156,11 +156,11 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
     ]
     for arm in gated:
         off = ArmResult(name="gates off", curve="gates off", runs=arm.runs)
-        quality, share = arm.dearest()
-        off_quality, off_share = off.dearest()
+        quality, share = arm.without_exits()
+        off_quality, off_share = off.without_exits()
         layers = range(int(arm.runs[0]["layers"]))
         rates = [sum(run["full_depth"]["skip_rate"][layer] for run in arm.runs) / len(arm.runs) for layer in layers]
-        exits = _exits_at_the_same_cost(arm, without)
+        exits = _exits_at_equal_cost(arm, without)
         cells = [
             arm.name,
             f"{100 * quality:.2f}" + (f" [{100 * exits:.2f}]" if exits is not None else ""),
@@ -168,7 +168,7 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
             f"{100 * off_quality:.2f}",
             f"{off_share:.1%}",
             " ".join(f"{100 * rate:.0f}" for rate in rates),
-            *(_difference(arm.right_at(saving), off.right_at(saving)) for saving in COMPARED),
+            *(_difference(arm.correct_at(saving), off.correct_at(saving)) for saving in COMPARED),
         ]
         if without:
             cells += [_against(arm, without, saving) for saving in COMPARED]
@@ -176,16 +176,16 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
     return lines
 
 
-def _exits_at_the_same_cost(arm: ArmResult, without: ArmResult | None) -> float | None:
-    """The metric of the arm without gates where its exits cost what this one costs at full depth, on common seeds."""
+def _exits_at_equal_cost(arm: ArmResult, without: ArmResult | None) -> float | None:
+    """The metric of the arm without gates where its exits cost as much as this arm without exits, on common seeds."""
     if without is None:
         return None
     gated, gateless = _same_seeds(arm, without)
-    return gateless.at(1.0 / gated.dearest()[1]) if gated.runs else None
+    return gateless.at(1.0 / gated.without_exits()[1]) if gated.runs else None
 
 
 def _depth(arms: dict[str, ArmResult]) -> list[str]:
-    """How soon entropy exits at thresholds that mean the same for every arm."""
+    """Layers run at entropy thresholds that mean the same for every arm."""
     lines = [
         "How deep texts go at one exit threshold (normalized entropy): layers run on average, and the metric.",
         "",
@@ -212,7 +212,7 @@ def _difference(one_r: NDArray[np.float64] | None, other_r: NDArray[np.float64] 
 def _conditions(arms: dict[str, ArmResult]) -> list[str]:
     """Every distinct set of conditions, and the settings of SmartBERT's first run."""
     runs = [run for arm in arms.values() for run in arm.runs]
-    found = {
+    conditions = {
         f"Conditions: {made['device']}, {made['threads']} threads of {made['cores']} {made['machine']} cores a run, "
         f"training in {made['precision']}, measured in fp32; Python {made['python']}, torch {made['torch']}, "
         f"transformers {made['transformers']}; commit {made['code']}."
@@ -220,8 +220,8 @@ def _conditions(arms: dict[str, ArmResult]) -> list[str]:
     }
     first = next((run for run in runs if run["arm"] == "smartbert"), runs[0])
     settings = first["run"]["settings"]
-    kept = ("stage1_epochs", "plain_epochs", "soft_epochs", "stage2_epochs", "learning_rate", "head_learning_rate",
+    kept = ("stage1_epochs", "ungated_epochs", "soft_epochs", "stage2_epochs", "learning_rate", "head_learning_rate",
             "stage2_learning_rate", "gate_lambda", "target_layers", "eta1", "eta2", "joint_exits", "distillation",
             "head_query", "batch_size", "max_length")  # fmt: skip
     shown = ", ".join(f"{name} {settings[name]}" for name in kept)
-    return [*sorted(found), "", f"Settings of {first['arm']}: {shown}."]
+    return [*sorted(conditions), "", f"Settings of {first['arm']}: {shown}."]

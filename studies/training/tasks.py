@@ -1,11 +1,11 @@
-"""The tasks of the tables: where their texts are and which figure they are judged by."""
+"""The tasks of the tables: where their texts are, and which metric they are judged by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from smartbert.data.task_data import DataSource
+from smartbert.data.sources import DataSource
 from smartbert_runtime.errors import InputError
 
 TEXT_FILES = ("train.tsv", "dev.tsv")
@@ -15,7 +15,7 @@ TEXT_FILES = ("train.tsv", "dev.tsv")
 class Task:
     """A classification task.
 
-    metric: accuracy, f1 or matthews, as GLUE has it. dataset, config: its name on the hub, where it has one.
+    metric: accuracy, f1 or matthews, as in GLUE. dataset, config: its name on the hub, where it has one.
     """
 
     name: str

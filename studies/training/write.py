@@ -1,4 +1,4 @@
-"""The files of a table: Markdown for people, PNG for those who would rather look."""
+"""Writes a study's table as Markdown and its plot as PNG."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = re.compile(r"-seed(\d+)\.json$")
 
 
 def write_table(results: Path, setup: Setup, study: str) -> tuple[Path, Path]:
-    """RESULTS/TASK-BACKBONE-STUDY.md and .png from all of the study's runs whose files lie there, of any seed.
+    """RESULTS/TASK-BACKBONE-STUDY.md and .png from all of the study's runs in RESULTS, of any seed.
 
     Files of runs with other settings, texts or encoders are left out.
     """
@@ -29,15 +29,15 @@ def write_table(results: Path, setup: Setup, study: str) -> tuple[Path, Path]:
     arms = load_arms(run.file(results) for run in runs if is_done(run, results))
     name = f"{setup.task.name}-{folder.name}-{study}"
     text, picture = results / f"{name}.md", results / f"{name}.png"
-    shown = f"\n![{setup.task.metric} against MAC]({picture.name})\n"
-    text.write_text(table_text(arms, STUDIES[study].about) + shown, encoding="utf-8")
+    image = f"\n![{setup.task.metric} against MAC]({picture.name})\n"
+    text.write_text(table_text(arms, STUDIES[study].about) + image, encoding="utf-8")
     title = f"{setup.task.name}, {folder.name}" + (f" ({setup.note})" if setup.note else "")
     plot_arms(title, setup.task.metric, [_line(arm) for arm in arms.values()], picture)
     return text, picture
 
 
 def _line(arm: ArmResult) -> ArmLine:
-    """The arm's curve, mean over seeds at equal shares; its single point where it never exits early."""
+    """The arm's curve, mean over seeds at equal MAC shares; one point for an arm that never exits early."""
     if arm.curve is None:
         quality, share = arm.full_depth()
         return ArmLine(name=arm.name, shares=(share,), values=(quality,))

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import Contender, package_contenders
+from smartbert_bench.contenders.contender import Contender
+from smartbert_bench.contenders.package_variants import package_contenders
+from smartbert_bench.settings import BenchSettings
 from smartbert_runtime import SmartBert
 from smartbert_runtime.package.open import Package, open_package
 from smartbert_runtime.text_files.examples import Examples
 
-# Layers run under the package's policy: 3 alone; 1, 2; all; 1, 2, 3.
+# Layers run under the package's policy: 3; 1, 2; all; 1, 2, 3.
 TEXTS = (
     "Down, down, down.",
     "Oh dear! Oh dear! I shall be too late!",
@@ -37,11 +38,11 @@ def package(package_dir: Path) -> Package:
 
 @pytest.fixture(scope="session")
 def answers(classifier: SmartBert) -> tuple[str, ...]:
-    """What it says to TEXTS."""
+    """Its labels for TEXTS."""
     return tuple(prediction.label for prediction in classifier.classify(TEXTS))
 
 
 @pytest.fixture(scope="session")
 def own(package: Package) -> list[Contender]:
-    """The package with its policy, and with all layers."""
+    """The package under its policy, and at full depth."""
     return package_contenders(package, package.manifest.variants, QUICK)

@@ -42,7 +42,7 @@ def report_of(out: str) -> dict[str, Any]:
     return loaded
 
 
-def test_json_has_every_figure_and_condition(call: Call, package_dir: Path, classifier: SmartBert, dev: Path) -> None:
+def test_json_report(call: Call, package_dir: Path, classifier: SmartBert, dev: Path) -> None:
     options = ("--against", "plain", "--batch-sizes", "4,16", "--starts", "1", "--repeats", "2", "--threads", "1")
     run = call(main, package_dir, "--file", dev, "--format", "json", *options)
     assert run.code == 0, run.err
@@ -58,10 +58,10 @@ def test_json_has_every_figure_and_condition(call: Call, package_dir: Path, clas
     assert conditions["providers"] == ["CPUExecutionProvider"]
     assert conditions["versions"]["onnxruntime"] == onnxruntime.__version__
     assert conditions["versions"]["python"] == platform.python_version()
-    names = ["separate-fp32", "separate-fp32, all layers", "plain-fp32"]
+    names = ["separate-fp32", "separate-fp32, full depth", "plain-fp32"]
     assert [figures["name"] for figures in report["contenders"]] == names
-    all_layers = Policy(no_skip=True, no_exit=True)
-    for figures, policy in zip(report["contenders"], (None, all_layers, all_layers), strict=True):
+    full_depth = Policy(no_skip=True, no_exit=True)
+    for figures, policy in zip(report["contenders"], (None, full_depth, full_depth), strict=True):
         predictions = classifier.classify(SENTENCES, policy=policy)
         right = [prediction.label == label for prediction, label in zip(predictions, TRUTH, strict=True)]
         assert set(figures) == FIGURES
@@ -77,20 +77,20 @@ def test_json_has_every_figure_and_condition(call: Call, package_dir: Path, clas
     assert report["ratios"][0]["texts_per_second"].keys() == {"4", "16"}
 
 
-def test_text_has_them_all_too(call: Call, package_dir: Path, dev: Path) -> None:
+def test_text_report(call: Call, package_dir: Path, dev: Path) -> None:
     run = call(main, package_dir, "--file", dev, "--repeats", "1", "--starts", "0", "--batch-sizes", "8")
     assert run.code == 0
     lines = run.out.splitlines()
     assert lines[1].split() == "accuracy layers p50 p95 p99 mean 8 load answer held peak disk".split()  # noqa: SIM905
-    assert [line.split("  ")[0] for line in lines[2:4]] == ["separate-fp32", "separate-fp32, all layers"]
-    assert lines[7].startswith("separate-fp32 against separate-fp32, all layers")
+    assert [line.split("  ")[0] for line in lines[2:4]] == ["separate-fp32", "separate-fp32, full depth"]
+    assert lines[7].startswith("separate-fp32 against separate-fp32, full depth")
     words = " ".join(line.strip() for line in lines[9:])
     for word in ("recall of separate-fp32: calm ", "24 texts of dev.tsv", "tokens on average", "threads of", "load"):
         assert word in words
     assert f"onnxruntime {onnxruntime.__version__}" in words and f"python {platform.python_version()}" in words
 
 
-def test_what_is_being_done_is_told_on_stderr(call: Call, package_dir: Path, dev: Path) -> None:
+def test_steps_on_stderr(call: Call, package_dir: Path, dev: Path) -> None:
     run = call(main, package_dir, "--file", dev, "--format", "json", *QUICK)
     assert run.err.splitlines() == [
         "loading separate-fp32",
@@ -99,7 +99,7 @@ def test_what_is_being_done_is_told_on_stderr(call: Call, package_dir: Path, dev
     ]
 
 
-def test_another_preset_and_fewer_texts_are_measured(call: Call, package_dir: Path, dev: Path) -> None:
+def test_preset_and_number_of_texts(call: Call, package_dir: Path, dev: Path) -> None:
     options = ("--preset", "full-depth", "--texts", "3")
     report = report_of(call(main, package_dir, "--file", dev, "--format", "json", *options, *QUICK).out)
     (figures,) = report["contenders"]
@@ -107,7 +107,7 @@ def test_another_preset_and_fewer_texts_are_measured(call: Call, package_dir: Pa
     assert (report["conditions"]["preset"], report["conditions"]["texts"]) == ("full-depth", 3)
 
 
-def test_pairs_are_measured_as_pairs(call: Call, package_dir: Path, classifier: SmartBert, tmp_path: Path) -> None:
+def test_pairs(call: Call, package_dir: Path, classifier: SmartBert, tmp_path: Path) -> None:
     file = tmp_path / "pairs.csv"
     file.write_text("a,b,kind\nDo cats eat bats?,Do bats eat cats?,odd\n", encoding="utf-8")
     columns = ["--text-column", "a", "--pair-column", "b", "--label-column", "kind"]
@@ -117,7 +117,7 @@ def test_pairs_are_measured_as_pairs(call: Call, package_dir: Path, classifier: 
     assert report["conditions"]["pairs"] is True
 
 
-def test_report_and_picture_are_written_beside_the_printed_one(call: Call, package_dir: Path, dev: Path) -> None:
+def test_save_and_plot(call: Call, package_dir: Path, dev: Path) -> None:
     saved, drawn = dev.parent / "bench.json", dev.parent / "bench.png"
     run = call(main, package_dir, "--file", dev, *QUICK, "--save", saved, "--plot", drawn)
     assert run.code == 0 and run.out.startswith(" ")
@@ -133,7 +133,7 @@ def test_report_and_picture_are_written_beside_the_printed_one(call: Call, packa
         ("--plot", "bench.txt", "bench.txt cannot be drawn"),
     ],
 )
-def test_a_report_that_cannot_be_written_is_named_before_anything_is_measured(
+def test_unwritable_files_are_refused_first(
     call: Call, package_dir: Path, dev: Path, option: str, name: str, words: str
 ) -> None:
     run = call(main, package_dir, "--file", dev, *QUICK, option, dev.parent / name)
@@ -148,7 +148,7 @@ def test_a_report_that_cannot_be_written_is_named_before_anything_is_measured(
         ("text,class\nfine,odd\n", [], ["no column 'label' for the labels", "text, class", "--label-column"]),
         ("text,label\nfine,\n", [], ["line 2: label is empty"]),
         ("text,label\nfine,odd\n", ["--repeats", "0"], ["repeats must be 1 or more, not 0"]),
-        ("text,label\nfine,odd\n", ["--batch-sizes", "8;32"], ["'8;32' is no list of batch sizes"]),
+        ("text,label\nfine,odd\n", ["--batch-sizes", "8;32"], ["'8;32' is not a list of batch sizes"]),
         ("text,label\nfine,odd\n", ["--preset", "fast"], ["no preset 'fast'", "default, full-depth"]),
         ("text,label\nfine,odd\n", ["--layout", "single"], ["no variant with layout single", "separate-fp32"]),
         ("text,label\nfine,odd\n", ["--text-column", "body"], ["no column 'body'", "text, label"]),
@@ -160,7 +160,7 @@ def test_a_report_that_cannot_be_written_is_named_before_anything_is_measured(
         "text-column", "provider", "plain-checkpoint",
     ],
 )  # fmt: skip
-def test_a_bad_input_is_named(
+def test_bad_input(
     call: Call, package_dir: Path, tmp_path: Path, content: str, options: list[str], words: list[str]
 ) -> None:
     if "--plain-checkpoint" in options:
@@ -170,6 +170,6 @@ def test_a_bad_input_is_named(
     assert_named_error(call(main, package_dir, "--file", file, *options), *words)
 
 
-def test_a_missing_package_or_file_is_named(call: Call, package_dir: Path, dev: Path, tmp_path: Path) -> None:
+def test_missing_package_or_file(call: Call, package_dir: Path, dev: Path, tmp_path: Path) -> None:
     assert_named_error(call(main, tmp_path / "nowhere", "--file", dev), "nowhere is not a folder")
     assert_named_error(call(main, package_dir, "--file", tmp_path / "no.tsv"), "no.tsv cannot be read")

@@ -1,4 +1,4 @@
-"""A package folder that is not whole or not as exported: infer and verify both say which file, and answer nothing."""
+"""A package folder that is not whole or not as exported: infer and verify name the file and print no answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = [
 
 def infer(call: Call, package: Path, *words: str) -> None:
     main = smartbert_runtime.cli.infer.main
-    # Every layer is asked for, so that every graph is read.
+    # At full depth every graph is read.
     run = call(main, package, "--text", "Off with her head!", "--preset", "full-depth")
     assert_named_error(run, *words)
 
@@ -38,38 +38,38 @@ def verify(call: Call, package: Path, *words: str) -> None:
     assert_named_error(call(smartbert_export.cli.verify.main, package), *words)
 
 
-Asked = Callable[..., None]
-both = pytest.mark.parametrize("ask", [infer, verify])
+Command = Callable[..., None]
+both = pytest.mark.parametrize("command", [infer, verify])
 
 
 @both
 @pytest.mark.parametrize("file", FILES)
-def test_a_missing_file_is_named(call: Call, package_copy: Path, ask: Asked, file: str) -> None:
+def test_missing_file(call: Call, package_copy: Path, command: Command, file: str) -> None:
     (package_copy / file).unlink()
-    ask(call, package_copy, file)
+    command(call, package_copy, file)
 
 
 @both
 @pytest.mark.parametrize("file", [file for file in FILES if file.endswith((".onnx", ".json", ".npz", ".jsonl"))])
-def test_a_file_that_was_cut_off_is_named(call: Call, package_copy: Path, ask: Asked, file: str) -> None:
+def test_truncated_file(call: Call, package_copy: Path, command: Command, file: str) -> None:
     content = (package_copy / file).read_bytes()
     (package_copy / file).write_bytes(content[:-10])
-    ask(call, package_copy, file)
+    command(call, package_copy, file)
 
 
 @both
 @pytest.mark.parametrize(
     "file", ["graphs/embeddings.onnx", "graphs/layer_03.onnx", "tokenizer/tokenizer.json", "tokenizer/settings.json"]
 )
-def test_one_changed_byte_is_noticed(call: Call, package_copy: Path, ask: Asked, file: str) -> None:
+def test_changed_byte(call: Call, package_copy: Path, command: Command, file: str) -> None:
     content = bytearray((package_copy / file).read_bytes())
     content[len(content) // 2] ^= 1
     (package_copy / file).write_bytes(content)
-    ask(call, package_copy, f"error: {file} does not match the manifest (sha256 ", ", expected ")
+    command(call, package_copy, f"error: {file} does not match the manifest (sha256 ", ", expected ")
 
 
 @pytest.mark.parametrize("file", ["golden/expected.npz", "golden/texts.jsonl", "graphs/gate_04.onnx"])
-def test_verify_hashes_also_what_no_text_needs(call: Call, package_copy: Path, file: str) -> None:
+def test_verify_hashes_every_file(call: Call, package_copy: Path, file: str) -> None:
     content = bytearray((package_copy / file).read_bytes())
     content[len(content) // 2] ^= 1
     (package_copy / file).write_bytes(content)
@@ -77,19 +77,19 @@ def test_verify_hashes_also_what_no_text_needs(call: Call, package_copy: Path, f
 
 
 @both
-def test_a_policy_changed_by_hand_is_noticed(call: Call, package_copy: Path, ask: Asked) -> None:
+def test_edited_policy(call: Call, package_copy: Path, command: Command) -> None:
     file = package_copy / "policy.json"
     policies = json.loads(file.read_text(encoding="utf-8"))
     policies["variants"]["separate-fp32"]["default"]["exit_threshold"] = 0.9
     file.write_text(json.dumps(policies), encoding="utf-8")
-    ask(call, package_copy, "policy.json was changed by hand or is damaged")
+    command(call, package_copy, "policy.json was changed by hand or is damaged")
 
 
 @both
-def test_a_manifest_changed_by_hand_is_noticed(call: Call, package_copy: Path, ask: Asked) -> None:
+def test_edited_manifest(call: Call, package_copy: Path, command: Command) -> None:
     file = package_copy / "manifest.json"
     file.write_text(file.read_text(encoding="utf-8").replace('"calm"', '"cool"'), encoding="utf-8")
-    ask(call, package_copy, "manifest.json does not match manifest.sha256")
+    command(call, package_copy, "manifest.json does not match manifest.sha256")
 
 
 def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], None]:
@@ -119,22 +119,22 @@ MANIFESTS = {
 
 @both
 @pytest.mark.parametrize("case", MANIFESTS)
-def test_a_manifest_that_does_not_make_sense_is_refused(call: Call, package_copy: Path, ask: Asked, case: str) -> None:
+def test_invalid_manifest(call: Call, package_copy: Path, command: Command, case: str) -> None:
     change, words = MANIFESTS[case]
     edit_manifest(package_copy, change)
-    ask(call, package_copy, *words)
+    command(call, package_copy, *words)
 
 
 @both
-def test_a_link_out_of_the_folder_is_refused(call: Call, package_copy: Path, ask: Asked) -> None:
+def test_link_out_of_the_folder(call: Call, package_copy: Path, command: Command) -> None:
     graph = package_copy / "graphs" / "gate_02.onnx"
     outside = package_copy.parent / "gate.onnx"
     graph.rename(outside)
     graph.symlink_to(outside)
-    ask(call, package_copy, "graphs/gate_02.onnx is a link that leaves the folder")
+    command(call, package_copy, "graphs/gate_02.onnx is a link that leaves the folder")
 
 
-def test_a_newer_minor_schema_is_read_and_its_news_are_noted(call: Call, package_copy: Path) -> None:
+def test_newer_minor_schema_is_noted(call: Call, package_copy: Path) -> None:
     def change(manifest: dict[str, Any]) -> None:
         manifest |= {"schema_version": "1.7", "color": "red"}
 
@@ -144,7 +144,7 @@ def test_a_newer_minor_schema_is_read_and_its_news_are_noted(call: Call, package
     assert run.err == "note: schema 1.7: ignored the unknown key manifest.color\n"
 
 
-def test_additions_of_ones_own_belong_under_extra(call: Call, package_copy: Path) -> None:
+def test_own_keys_under_extra(call: Call, package_copy: Path) -> None:
     edit_manifest(package_copy, put("extra", "color", value="red"))
     run = call(smartbert_runtime.cli.infer.main, package_copy, "--text", "Off with her head!")
     assert run.code == 0 and run.err == ""

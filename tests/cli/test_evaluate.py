@@ -24,7 +24,7 @@ def dev_file(tmp_path: Path) -> Path:
     return tmp_path / "dev.tsv"
 
 
-def test_the_json_report_is_one_document_with_every_curve(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
+def test_json_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
     run = call(main, checkpoint_dir, "--dev-file", dev_file, "--format", "json")
     assert run.code == 0, run.err
     report = json.loads(run.out)
@@ -33,14 +33,14 @@ def test_the_json_report_is_one_document_with_every_curve(call: Call, checkpoint
     both = {point["value"]: point for point in report["curves"]["both"]}
     assert both[0.0]["accuracy"] == report["full_depth"]["accuracy"]
     assert both[0.0]["mean_layers_run"] == report["full_depth"]["mean_layers_run"]
-    # Full depth asks no early head, the curve's first point asks all of them in vain.
+    # Full depth evaluates no early head; the curve's first point evaluates all of them, and none answers.
     assert both[0.0]["macs"] > report["full_depth_macs"]
     assert [point["value"] for point in report["curves"]["exits off"]] == [0.1, 0.3, 0.5, 0.7, 0.9]
     layers = [point["mean_layers_run"] for point in report["curves"]["exits off"]]
     assert layers == sorted(layers) and layers[0] < layers[-1]
 
 
-def test_the_text_report_shows_quality_depth_and_cost(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
+def test_text_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
     run = call(main, checkpoint_dir, "--dev-file", dev_file, "--exit-threshold", "0.3", "--skip-threshold", "0.9")
     assert run.code == 0, run.err
     report = json.loads(
@@ -55,16 +55,14 @@ def test_the_text_report_shows_quality_depth_and_cost(call: Call, checkpoint_dir
     assert "fewer MAC than plain" in run.out
 
 
-def test_the_picture_is_drawn(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
+def test_plot(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
     run = call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", tmp_path / "curves.png")
     assert run.code == 0, run.err
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("arm", ["plain", "deebert"])
-def test_a_control_arms_checkpoint_is_evaluated_too(
-    call: Call, encoder_dir: Path, dev_file: Path, tmp_path: Path, arm: str
-) -> None:
+def test_control_arms(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: Path, arm: str) -> None:
     options = ["--arm", arm, "--stage1-epochs", "1", "--stage2-epochs", "1", "--max-length", "24"]
     made = call(
         train_main, "--model", encoder_dir, "--train-file", dev_file, "--dev-file", dev_file,
@@ -82,7 +80,7 @@ def test_a_control_arms_checkpoint_is_evaluated_too(
         assert call(main, tmp_path / "ckpt", "--dev-file", dev_file).out.count("\n") == 4
 
 
-def test_bad_inputs_are_named(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
+def test_bad_inputs(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
     assert_named_error(call(main, tmp_path, "--dev-file", dev_file), "is not a checkpoint", "smartbert-train's OUTPUT")
     assert_named_error(call(main, checkpoint_dir, "--dev-file", tmp_path / "no.tsv"), "no.tsv cannot be read")
     (tmp_path / "other.tsv").write_text("text\tlabel\nfine\tmerry\n", encoding="utf-8")
@@ -94,7 +92,7 @@ def test_bad_inputs_are_named(call: Call, checkpoint_dir: Path, dev_file: Path, 
     )
 
 
-def test_an_option_that_changes_nothing_is_said(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: Path) -> None:
+def test_unused_option_is_noted(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: Path) -> None:
     names: dict[str, Any] = {"id2label": dict(enumerate(LABELS))}
     model = SmartBertForSequenceClassification.from_backbone(
         str(encoder_dir), max_input_length=24, gates=False, **names
@@ -105,9 +103,7 @@ def test_an_option_that_changes_nothing_is_said(call: Call, encoder_dir: Path, d
     assert run.code == 0 and run.err == "note: the checkpoint has no gates; --skip-threshold changes nothing\n"
 
 
-def test_a_picture_that_cannot_be_drawn_is_refused_before_anything_is_measured(
-    call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path
-) -> None:
+def test_unwritable_plot_is_refused(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
     for picture in (tmp_path / "nowhere" / "curves.png", tmp_path / "curves.txt"):
         run = call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", picture)
         assert_named_error(run, "cannot be drawn", "a .png or .svg file in a folder that exists")

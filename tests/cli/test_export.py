@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.cli.export import main
-from smartbert_export.graphs.layout_files import Graphs, write_graphs
+from smartbert_export.graphs.cut import CutParts, cut_parts
 from tests.cli.conftest import Call
 from tests.conftest import make_encoder_config, make_tokenizer
 from tests.helpers import assert_named_error
@@ -22,13 +22,13 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_a_missing_checkpoint_is_named(call: Call, tmp_path: Path) -> None:
+def test_missing_checkpoint(call: Call, tmp_path: Path) -> None:
     run = call(main, tmp_path / "nowhere", tmp_path / "out")
     assert_named_error(run, "nowhere is not a checkpoint: it has no config.json", "smartbert-train")
     assert names(tmp_path) == []
 
 
-def test_a_plain_checkpoint_from_elsewhere_needs_texts_to_record(call: Call, tmp_path: Path) -> None:
+def test_plain_checkpoint_needs_golden_file(call: Call, tmp_path: Path) -> None:
     BertForSequenceClassification(make_encoder_config()).save_pretrained(tmp_path / "plain")
     make_tokenizer().save_pretrained(tmp_path / "plain")
     before = names(tmp_path)
@@ -37,25 +37,25 @@ def test_a_plain_checkpoint_from_elsewhere_needs_texts_to_record(call: Call, tmp
     assert names(tmp_path) == before
 
 
-def test_an_existing_folder_is_not_replaced(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_kept(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert_named_error(call(main, checkpoint_dir, tmp_path / "out"), "out exists already", "--overwrite")
     assert names(tmp_path) == ["out"]
 
 
-def test_a_file_is_never_replaced_by_a_folder(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_existing_file_is_kept(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine", encoding="utf-8")
     run = call(main, checkpoint_dir, tmp_path / "out", "--overwrite")
     assert_named_error(run, "out is a file, not a folder")
     assert (tmp_path / "out").read_text(encoding="utf-8") == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_named(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_unwritable_output(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     assert_named_error(call(main, checkpoint_dir, tmp_path / "file" / "out"), "cannot be written")
 
 
-def test_a_checkpoint_without_golden_texts_asks_for_some(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_checkpoint_without_golden_texts(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     checkpoint = Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
     (checkpoint / "golden_texts.jsonl").unlink()
     run = call(main, checkpoint, tmp_path / "out")
@@ -68,7 +68,7 @@ def test_a_checkpoint_without_golden_texts_asks_for_some(call: Call, checkpoint_
     [("fine\n\nfine\n", ["golden.txt, line 2: text is empty"]), (None, ["golden.txt cannot be read"])],
     ids=["empty-line", "missing"],
 )
-def test_a_golden_file_that_cannot_be_used_leaves_nothing_behind(
+def test_bad_golden_file(
     call: Call, checkpoint_dir: Path, tmp_path: Path, content: str | None, words: list[str]
 ) -> None:
     golden = tmp_path / "golden.txt"
@@ -79,17 +79,17 @@ def test_a_golden_file_that_cannot_be_used_leaves_nothing_behind(
     assert names(tmp_path) == before
 
 
-def test_a_parity_failure_exits_with_3_and_leaves_nothing_behind(
+def test_parity_failure_writes_nothing(
     call: Call, checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The model is altered between PyTorch's answers and the writing of its parts."""
+    """The model is altered between recording PyTorch's answers and cutting it into parts."""
 
-    def alter_first(model: SmartBertForSequenceClassification, *arguments: Any) -> Graphs:
+    def alter_first(model: SmartBertForSequenceClassification, *arguments: Any, **options: Any) -> CutParts:
         with torch.no_grad():
             model.get_parameter("exits.2.classify.weight").mul_(1.01)
-        return write_graphs(model, *arguments)
+        return cut_parts(model, *arguments, **options)
 
-    monkeypatch.setattr("smartbert_export.package.write_graphs", alter_first)
+    monkeypatch.setattr("smartbert_export.package.cut_parts", alter_first)
     run = call(main, checkpoint_dir, tmp_path / "out")
     assert_named_error(run, "error: exit_03 differs from PyTorch", "hint: ", code=3)
     assert run.out == "" and names(tmp_path) == []

@@ -1,7 +1,8 @@
-"""`--help` of every command answers, exits with 0 and shows an example to copy."""
+"""--help and --version of every command: they exit with 0, and the help shows an example to copy."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import runpy
 import tomllib
 from collections.abc import Callable
@@ -36,7 +37,7 @@ COMMANDS: dict[str, Callable[[], object]] = {
 }
 
 
-def test_every_console_script_is_in_the_list() -> None:
+def test_list_holds_every_console_script() -> None:
     pyproject = Path(__file__).resolve().parents[2] / "pyproject.toml"
     scripts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["scripts"]
     mains = {name: f"{main.__module__}:{main.__name__}" for name, main in COMMANDS.items() if main is not demo}
@@ -52,7 +53,13 @@ def test_help_shows_an_example(call: Call, name: str, flag: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_call_without_arguments_is_a_usage_error(call: Call, name: str) -> None:
+def test_version(call: Call, name: str) -> None:
+    run = call(COMMANDS[name], "--version")
+    assert (run.code, run.out, run.err) == (0, f"smartbert {importlib.metadata.version('smartbert')}\n", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_arguments_is_usage_error(call: Call, name: str) -> None:
     run = call(COMMANDS[name])
     assert run.code == 2 and run.out == "" and "Traceback" not in run.err
 
@@ -74,7 +81,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_the_options_of_the_contract_are_there(call: Call, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_the_contract(call: Call, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     shown = call(COMMANDS[name], "--help").out
     assert [option for option in OPTIONS[name].split() if option not in shown] == []

@@ -30,17 +30,17 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_that_cannot_be_read_is_named(call: Call, package_dir: Path, tmp_path: Path, case: str) -> None:
+def test_unreadable_file(call: Call, package_dir: Path, tmp_path: Path, case: str) -> None:
     name, content, words = FILES[case]
     (tmp_path / name).write_bytes(content)
     assert_named_error(call(main, package_dir, "--file", tmp_path / name), *words)
 
 
-def test_a_missing_file_is_named(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_missing_file(call: Call, package_dir: Path, tmp_path: Path) -> None:
     assert_named_error(call(main, package_dir, "--file", tmp_path / "no.txt"), "no.txt cannot be read: No such file")
 
 
-def test_an_unknown_column_lists_those_there_are(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_unknown_column(call: Call, package_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\nfine,odd\n", encoding="utf-8")
     for option in ("--text-column", "--pair-column"):
         run = call(main, package_dir, "--file", tmp_path / "t.csv", option, "body")
@@ -48,12 +48,12 @@ def test_an_unknown_column_lists_those_there_are(call: Call, package_dir: Path, 
 
 
 @pytest.mark.parametrize(("stdin", "word"), [(b"", "holds no rows"), (b'{"text": "a"}\n{"text"\n', "line 2: not JSON")])
-def test_bad_standard_input_is_named(call: Call, package_dir: Path, stdin: bytes, word: str) -> None:
+def test_bad_standard_input(call: Call, package_dir: Path, stdin: bytes, word: str) -> None:
     assert_named_error(call(main, package_dir, "--file", "-", stdin=stdin), "standard input", word)
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
-def test_an_empty_text_is_named_by_its_number(call: Call, package_dir: Path, text: str) -> None:
+def test_empty_text(call: Call, package_dir: Path, text: str) -> None:
     assert_named_error(call(main, package_dir, "--text", "Off with her head!", "--text", text), "text 2 is empty")
 
 
@@ -68,7 +68,7 @@ def test_an_empty_text_is_named_by_its_number(call: Call, package_dir: Path, tex
     ],
     ids=["nothing", "both", "missing-pair", "empty-pair", "pair-for-a-file"],
 )
-def test_texts_that_do_not_go_together_are_refused(
+def test_conflicting_text_options(
     call: Call, package_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_texts_that_do_not_go_together_are_refused(
     assert_named_error(call(main, package_dir, *options), *words)
 
 
-def test_no_truncate_refuses_a_text_that_is_too_long(call: Call, package_dir: Path) -> None:
+def test_no_truncate_refuses_long_text(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--text", LONG, "--no-truncate")
     assert_named_error(run, "longer than the model's 24 tokens", LONG[:60], "--no-truncate")
 
@@ -89,7 +89,7 @@ def test_no_truncate_refuses_a_text_that_is_too_long(call: Call, package_dir: Pa
     ],
     ids=["empty", "too long"],
 )
-def test_a_bad_line_is_found_before_the_first_answer_however_late_it_comes(
+def test_late_bad_line_precedes_all_answers(
     call: Call, package_dir: Path, tmp_path: Path, last: str, options: list[str], words: str
 ) -> None:
     (tmp_path / "t.txt").write_text("fine\n" * 300 + last, encoding="utf-8")
@@ -97,15 +97,15 @@ def test_a_bad_line_is_found_before_the_first_answer_however_late_it_comes(
         assert_named_error(call(main, package_dir, "--file", tmp_path / "t.txt", "--format", format, *options), words)
 
 
-def test_a_missing_folder_is_named(call: Call, tmp_path: Path) -> None:
+def test_missing_package(call: Call, tmp_path: Path) -> None:
     assert_named_error(call(main, tmp_path / "nowhere", "--text", "a"), "nowhere is not a folder", "smartbert-export")
 
 
-def test_a_file_in_the_folders_place_is_named(call: Call, tmp_path: Path) -> None:
+def test_package_is_a_file(call: Call, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("not a folder", encoding="utf-8")
     assert_named_error(call(main, tmp_path / "out", "--text", "a"), "out is not a folder")
 
 
-def test_a_checkpoint_is_no_package(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_package_is_a_checkpoint(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint_dir, tmp_path / "ckpt")
     assert_named_error(call(main, folder, "--text", "a"), "ckpt holds no readable manifest.json", "smartbert-export")

@@ -1,4 +1,4 @@
-"""smartbert-infer's three formats: JSON lines as the contract has them, csv, text; remarks go to stderr alone."""
+"""smartbert-infer's three formats: JSON lines as in the contract, csv and text; notes only on stderr."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def texts_of(texts: tuple[str, ...]) -> list[str]:
     return [argument for text in texts for argument in ("--text", text)]
 
 
-def test_json_lines_have_the_contracts_keys_and_types(call: Call, package_dir: Path, classifier: SmartBert) -> None:
+def test_json_keys_and_types(call: Call, package_dir: Path, classifier: SmartBert) -> None:
     run = call(main, package_dir, *texts_of(SENTENCES), "--format", "json")
     assert run.code == 0 and run.err == CUT
     rows = json_lines(run.out)
@@ -68,21 +68,21 @@ def test_json_lines_have_the_contracts_keys_and_types(call: Call, package_dir: P
     assert len({row["exit_layer"] for row in rows}) >= 3
 
 
-def test_pairs_add_text_pair_behind_text(call: Call, package_dir: Path) -> None:
+def test_json_of_a_pair(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--text", "Do cats eat bats?", "--text-pair", "Do bats eat cats?", "--format", "json")
     (row,) = json_lines(run.out)
     assert list(row) == ["index", "text", "text_pair", *list(KEYS)[2:]]
     assert row["text_pair"] == "Do bats eat cats?"
 
 
-def test_json_keeps_letters_of_every_language_and_one_line_a_text(call: Call, package_dir: Path) -> None:
+def test_json_keeps_unicode(call: Call, package_dir: Path) -> None:
     texts = ("Größe — 猫 🐇", "two\nlines", 'a "quote", a \\ and a tab\t')
     run = call(main, package_dir, *texts_of(texts), "--format", "json")
     assert [row["text"] for row in json_lines(run.out)] == list(texts)
     assert "Größe — 猫 🐇" in run.out
 
 
-def test_csv_has_a_header_and_quotes_what_needs_it(call: Call, package_dir: Path, classifier: SmartBert) -> None:
+def test_csv_header_and_quoting(call: Call, package_dir: Path, classifier: SmartBert) -> None:
     texts = (SENTENCES[2], 'She said "off", twice.', SENTENCES[1])
     run = call(main, package_dir, *texts_of(texts), "--format", "csv")
     assert run.code == 0 and run.err == ""
@@ -98,9 +98,7 @@ def test_csv_has_a_header_and_quotes_what_needs_it(call: Call, package_dir: Path
         assert row["layers_skipped"] == " ".join(map(str, prediction.layers_skipped))
 
 
-def test_text_draws_each_layer_as_run_skipped_or_not_needed(
-    call: Call, package_dir: Path, classifier: SmartBert
-) -> None:
+def test_text_draws_layers(call: Call, package_dir: Path, classifier: SmartBert) -> None:
     run = call(main, package_dir, *texts_of(SENTENCES))
     assert run.code == 0 and run.err == CUT
     lines = run.out.splitlines()
@@ -118,9 +116,7 @@ def test_text_draws_each_layer_as_run_skipped_or_not_needed(
 
 
 @pytest.mark.parametrize("format", ["text", "json", "csv"])
-def test_trace_goes_to_stderr_and_leaves_the_data_alone(
-    call: Call, package_dir: Path, classifier: SmartBert, format: str
-) -> None:
+def test_trace_on_stderr(call: Call, package_dir: Path, classifier: SmartBert, format: str) -> None:
     plain = call(main, package_dir, *texts_of(SENTENCES[:6]), "--format", format)
     traced = call(main, package_dir, *texts_of(SENTENCES[:6]), "--format", format, "--trace")
     timeless = [re.sub(r"\d+\.\d+( ms|}|\n|$)", "TIME", run.out) for run in (plain, traced)]
@@ -139,17 +135,17 @@ def test_trace_goes_to_stderr_and_leaves_the_data_alone(
     assert sum("answers" in line for line in lines) == 6
 
 
-def test_cut_texts_are_counted_on_stderr(call: Call, package_dir: Path) -> None:
+def test_truncated_texts_are_noted(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, *texts_of((LONG, "Off with her head!", LONG)), "--format", "json")
     assert run.code == 0 and len(json_lines(run.out)) == 3
     assert run.err == "note: 2 of 3 texts were longer than the model and were cut\n"
 
 
-def test_whole_texts_bring_no_remark(call: Call, package_dir: Path) -> None:
+def test_no_note_without_truncation(call: Call, package_dir: Path) -> None:
     assert call(main, package_dir, "--text", "Off with her head!", "--no-truncate").err == ""
 
 
-def test_verbose_says_on_stderr_which_provider_ran_what(call: Call, package_dir: Path) -> None:
+def test_verbose_lists_providers(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--text", "Off with her head!", "--verbose", "--preload", "--threads", "1")
     assert len(run.out.splitlines()) == 1
     lines = run.err.splitlines()
@@ -157,14 +153,14 @@ def test_verbose_says_on_stderr_which_provider_ran_what(call: Call, package_dir:
     assert len(lines) == 1 + 13 and all(line.endswith("nodes on CPUExecutionProvider") for line in lines[1:])
 
 
-def test_without_preload_only_the_parts_that_were_asked_are_loaded(call: Call, package_dir: Path) -> None:
+def test_parts_load_on_demand(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--text", "Off with her head!", "--verbose", "--no-skip", "--no-exit")
     assert [line.split(":")[0].strip() for line in run.err.splitlines()[1:]] == [
         "embeddings", "exit_04", "layer_01", "layer_02", "layer_03", "layer_04",
     ]  # fmt: skip
 
 
-def test_a_trace_file_draws_what_was_run(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_trace_file(call: Call, package_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "trace.json"
     run = call(main, package_dir, *texts_of(SENTENCES[:6]), "--batch-size", "1", "--trace-file", str(file))
     assert run.code == 0

@@ -1,4 +1,4 @@
-"""smartbert-infer's options that steer: presets, thresholds, no-skip, no-exit, max-layers, and what must not matter."""
+"""smartbert-infer's options for the policy and for how to run: presets, thresholds, rules, layouts, precisions."""
 
 from __future__ import annotations
 
@@ -9,22 +9,17 @@ from typing import Any
 
 import pytest
 
-from smartbert_runtime import Policy, SmartBert
+from smartbert_runtime import Policy, Prediction, SmartBert
 from smartbert_runtime.cli.infer import main
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 from tests.helpers import assert_named_error
-from tests.runtime.packages import VARIANTS, export_layouts
+from tests.package_folders import VARIANTS
 
 TEXTS = [argument for text in SENTENCES for argument in ("--text", text)]
 
 
-@pytest.fixture(scope="module")
-def layouts_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
-    return export_layouts(tmp_path_factory.getbasetemp(), checkpoint_dir)
-
-
-def ask(call: Call, package: Path, *options: str) -> list[dict[str, Any]]:
+def infer(call: Call, package: Path, *options: str) -> list[dict[str, Any]]:
     run = call(main, package, *TEXTS, "--format", "json", *options)
     assert run.code == 0, run.err
     return [json.loads(line) for line in run.out.splitlines()]
@@ -33,36 +28,45 @@ def ask(call: Call, package: Path, *options: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("options", "policy"),
     [
+        ([], Policy(exit_threshold=0.5)),
         (["--preset", "default"], Policy(exit_threshold=0.5)),
-        (["--preset", "full-depth"], Policy(no_skip=True, no_exit=True)),
+        (["--preset", "full-depth"], Policy(exit_threshold=0.5, no_skip=True, no_exit=True)),
         (["--exit-threshold", "0.9"], Policy(exit_threshold=0.9)),
         (["--exit-threshold", "0"], Policy(exit_threshold=0.0)),
         (["--rule", "patience", "--patience", "1"], Policy(rule="patience", patience=1, exit_threshold=0.5)),
         (["--rule", "max-probability"], Policy(rule="max-probability", exit_threshold=0.5)),
+        (["--rule", "confident-patience"], Policy(rule="confident-patience", exit_threshold=0.5)),
         (["--exit-thresholds", "0,0.9,0,0"], Policy(exit_threshold=0.5, exit_thresholds=(0.0, 0.9, 0.0, 0.0))),
         (["--deadline-ms", "1e6"], Policy(exit_threshold=0.5, deadline_ms=1e6)),
         (["--skip-threshold", "0.3"], Policy(exit_threshold=0.5, skip_threshold=0.3)),
         (["--no-skip"], Policy(exit_threshold=0.5, no_skip=True)),
         (["--no-exit"], Policy(exit_threshold=0.5, no_exit=True)),
         (["--max-layers", "2"], Policy(exit_threshold=0.5, max_layers=2)),
-        (["--preset", "full-depth", "--max-layers", "3"], Policy(no_skip=True, no_exit=True, max_layers=3)),
+        (
+            ["--preset", "full-depth", "--max-layers", "3"],
+            Policy(exit_threshold=0.5, no_skip=True, no_exit=True, max_layers=3),
+        ),
         (["--no-skip", "--exit-threshold", "1"], Policy(exit_threshold=1.0, no_skip=True)),
     ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_an_option_steers_as_the_library_does(
-    call: Call, package_dir: Path, classifier: SmartBert, options: list[str], policy: Policy
+def test_options_make_the_policy(
+    call: Call, package_dir: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], policy: Policy
 ) -> None:
-    rows = ask(call, package_dir, *options)
-    for row, prediction in zip(rows, classifier.classify(SENTENCES, policy=policy), strict=True):
-        assert (row["layers_run"], row["layers_skipped"], row["exit_layer"]) == (
-            list(prediction.layers_run),
-            list(prediction.layers_skipped),
-            prediction.exit_layer,
-        )
+    used: list[Policy | None] = []
+
+    class Recorder(SmartBert):
+        def classify(self, texts: Any, *, policy: Policy | None = None, **settings: Any) -> list[Prediction]:
+            used.append(policy)
+            return super().classify(texts, policy=policy, **settings)
+
+    monkeypatch.setattr("smartbert_runtime.cli.infer.SmartBert", Recorder)
+    assert call(main, package_dir, "--text", "Off with her head!", *options).code == 0
+    assert used == [policy]
 
 
-def test_full_depth_runs_all_layers(call: Call, package_dir: Path) -> None:
-    for row in ask(call, package_dir, "--preset", "full-depth"):
+def test_full_depth_preset(call: Call, package_dir: Path) -> None:
+    for row in infer(call, package_dir, "--preset", "full-depth"):
         assert (row["layers_run"], row["layers_skipped"], row["exit_layer"]) == ([1, 2, 3, 4], [], 4)
 
 
@@ -81,13 +85,12 @@ def test_full_depth_runs_all_layers(call: Call, package_dir: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_how_it_is_run_changes_no_answer(call: Call, package_dir: Path, options: list[str]) -> None:
-    usual, other = ask(call, package_dir), ask(call, package_dir, *options)
-    for one, two in zip(usual, other, strict=True):
-        assert one["probabilities"] == pytest.approx(two["probabilities"], abs=1e-5)
-        assert [one[key] for key in ("label", "exit_layer", "layers_run", "layers_skipped")] == [
-            two[key] for key in ("label", "exit_layer", "layers_run", "layers_skipped")
-        ]
+def test_run_options_change_no_answer(call: Call, package_dir: Path, classifier: SmartBert, options: list[str]) -> None:
+    for row, prediction in zip(infer(call, package_dir, *options), classifier.classify(SENTENCES), strict=True):
+        expected = prediction.as_dict(row["index"])
+        assert row["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
+        for key in ("label", "exit_layer", "layers_run", "layers_skipped"):
+            assert row[key] == expected[key], (key, row)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +112,12 @@ def test_how_it_is_run_changes_no_answer(call: Call, package_dir: Path, options:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_an_option_that_cannot_be_meant_is_named(
-    call: Call, package_dir: Path, options: list[str], words: list[str]
-) -> None:
+def test_invalid_option_value(call: Call, package_dir: Path, options: list[str], words: list[str]) -> None:
     assert_named_error(call(main, package_dir, "--text", "Off with her head!", *options), *words)
 
 
 @pytest.mark.parametrize("options", [["--max-layers", "two"], ["--format", "xml"], ["--exit-threshold", ""]])
-def test_an_option_of_the_wrong_kind_is_a_usage_error(call: Call, package_dir: Path, options: list[str]) -> None:
+def test_option_of_wrong_type(call: Call, package_dir: Path, options: list[str]) -> None:
     run = call(main, package_dir, "--text", "Off with her head!", *options)
     assert run.code == 2 and run.out == "" and options[0] in run.err
 
@@ -124,45 +125,36 @@ def test_an_option_of_the_wrong_kind_is_a_usage_error(call: Call, package_dir: P
 # Layouts and precisions
 
 
-@pytest.mark.parametrize(
-    ("options", "policy"),
-    [
-        ([], Policy(exit_threshold=0.5)),
-        (["--preset", "full-depth"], Policy(no_skip=True, no_exit=True)),
-        (["--no-skip", "--exit-threshold", "0.9"], Policy(exit_threshold=0.9, no_skip=True)),
-        (["--no-exit", "--skip-threshold", "0.3"], Policy(skip_threshold=0.3, no_exit=True)),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
 @pytest.mark.parametrize("layout", ["separate", "fused", "single"])
-def test_an_option_steers_every_layout_alike(
-    call: Call, layouts_dir: Path, classifier: SmartBert, layout: str, options: list[str], policy: Policy
-) -> None:
-    rows = ask(call, layouts_dir, "--layout", layout, *options)
+def test_layout(call: Call, layouts_dir: Path, classifier: SmartBert, layout: str) -> None:
+    rows = infer(call, layouts_dir, "--layout", layout, "--no-skip", "--exit-threshold", "0.9")
+    policy = Policy(exit_threshold=0.9, no_skip=True)
     for row, prediction in zip(rows, classifier.classify(SENTENCES, policy=policy), strict=True):
         expected = prediction.as_dict(row["index"])
         for key in ("label", "layers_run", "layers_skipped", "exit_layer"):
             assert row[key] == expected[key], (key, row)
+    run = call(main, layouts_dir, "--text", "Off with her head!", "--layout", layout, "--verbose")
+    assert f" threads, {layout}-fp32\n" in run.err
 
 
-def test_precision_chooses_the_graphs_that_answer(call: Call, layouts_dir: Path) -> None:
+def test_precision(call: Call, layouts_dir: Path) -> None:
     run = call(main, layouts_dir, "--text", "Off with her head!", "--precision", "int8", "--verbose")
     assert run.code == 0 and ", separate-int8\n" in run.err
-    whole, rounded = (ask(call, layouts_dir, "--precision", precision) for precision in ("fp32", "int8"))
+    whole, rounded = (infer(call, layouts_dir, "--precision", precision) for precision in ("fp32", "int8"))
     assert sum(one["label"] != other["label"] for one, other in zip(whole, rounded, strict=True)) <= 1
     assert any(
         one["score"] != pytest.approx(other["score"], abs=1e-4) for one, other in zip(whole, rounded, strict=True)
     )
 
 
-def test_max_layers_goes_with_fused_and_not_with_single(call: Call, layouts_dir: Path) -> None:
-    for row in ask(call, layouts_dir, "--layout", "fused", "--max-layers", "2"):
+def test_max_layers_with_fused_and_single(call: Call, layouts_dir: Path) -> None:
+    for row in infer(call, layouts_dir, "--layout", "fused", "--max-layers", "2"):
         assert len(row["layers_run"]) <= 2
     run = call(main, layouts_dir, "--text", "a", "--layout", "single", "--max-layers", "2")
     assert_named_error(run, "'single'", "knows no max_layers", "--layout")
 
 
-def test_a_trace_of_the_single_graph_says_what_was_run_and_invents_no_number(call: Call, layouts_dir: Path) -> None:
+def test_trace_of_the_single_graph(call: Call, layouts_dir: Path) -> None:
     run = call(main, layouts_dir, "--text", "Down, down, down.", "--layout", "single", "--trace")
     assert run.code == 0
     *layers, others = re.sub(r"\d+\.\d\d ms", "TIME", run.err).splitlines()
@@ -176,6 +168,6 @@ def test_a_trace_of_the_single_graph_says_what_was_run_and_invents_no_number(cal
 
 
 @pytest.mark.parametrize("options", [["--precision", "int4"], ["--layout", "double"]], ids=" ".join)
-def test_a_variant_that_is_not_there_lists_what_is(call: Call, layouts_dir: Path, options: list[str]) -> None:
+def test_missing_variant(call: Call, layouts_dir: Path, options: list[str]) -> None:
     run = call(main, layouts_dir, "--text", "a", *options)
     assert_named_error(run, f"{options[0][2:]} {options[1]}", "it holds: " + ", ".join(VARIANTS))

@@ -1,4 +1,4 @@
-"""smartbert-infer --skip-bad-lines: what cannot be used is named on stderr and left out, the rest is answered."""
+"""smartbert-infer --skip-bad-lines: bad lines are noted on stderr and skipped, the others are answered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers import assert_named_error
 
 LONG = "Would the fall never come to an end, and would the poor little Alice never come to the end of it at all?"
 
-# Name, content, the answers' (index, text), and what is said after "note: FILE, ".
+# Name, content, the answers' (index, text), and the notes after "note: FILE, ".
 CASES = {
     "txt": (
         "t.txt",
@@ -54,9 +54,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_good_lines_are_answered_and_keep_their_place(
-    call: Call, package_dir: Path, tmp_path: Path, case: str
-) -> None:
+def test_good_lines_keep_their_index(call: Call, package_dir: Path, tmp_path: Path, case: str) -> None:
     name, content, expected, reasons = CASES[case]
     file = tmp_path / name
     file.write_bytes(content)
@@ -69,21 +67,21 @@ def test_the_good_lines_are_answered_and_keep_their_place(
     assert end == f"note: {len(reasons)} of {len(expected) + len(reasons)} lines were skipped"
 
 
-def test_without_the_option_the_first_of_them_refuses_the_file(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_bad_line_without_the_option(call: Call, package_dir: Path, tmp_path: Path) -> None:
     for name, content, _, reasons in CASES.values():
         (tmp_path / name).write_bytes(content)
         run = call(main, package_dir, "--file", tmp_path / name, "--format", "csv")
         assert_named_error(run, f"{name}, {reasons[0].removesuffix(': skipped')}")
 
 
-def test_index_has_the_gaps_in_csv_too(call: Call, package_dir: Path) -> None:
+def test_index_in_csv(call: Call, package_dir: Path) -> None:
     options = ["--file", "-", "--skip-bad-lines", "--format", "csv"]
     run = call(main, package_dir, *options, stdin=b"one\n\ntwo\n")
     assert [row["index"] for row in csv.DictReader(io.StringIO(run.out, newline=""))] == ["0", "2"]
     assert run.err.splitlines()[0] == "note: standard input, line 2: text is empty: skipped"
 
 
-def test_bad_lines_far_apart_are_all_found(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_bad_lines_far_apart(call: Call, package_dir: Path, tmp_path: Path) -> None:
     lines = ["" if number % 7 == 3 else f"{SENTENCES[number % 24]} {number}" for number in range(100)]
     (tmp_path / "t.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = ["--skip-bad-lines", "--batch-size", "1", "--format", "json"]
@@ -93,7 +91,7 @@ def test_bad_lines_far_apart_are_all_found(call: Call, package_dir: Path, tmp_pa
     assert "note: 14 of 100 lines were skipped" in run.err.splitlines()
 
 
-def test_no_truncate_makes_a_text_that_is_too_long_a_bad_line(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_long_text_with_no_truncate(call: Call, package_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "t.txt"
     file.write_text(f"one\n{LONG}\ntwo\n", encoding="utf-8")
     run = call(main, package_dir, "--file", file, "--no-truncate", "--skip-bad-lines", "--format", "json")
@@ -103,12 +101,12 @@ def test_no_truncate_makes_a_text_that_is_too_long_a_bad_line(call: Call, packag
     assert note.endswith(": skipped")
 
 
-def test_nothing_to_skip_brings_no_remark(call: Call, package_dir: Path) -> None:
+def test_nothing_to_skip(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--file", "-", "--skip-bad-lines", stdin=b"one\ntwo\n")
     assert (run.code, run.err, len(run.out.splitlines())) == (0, "", 2)
 
 
-def test_when_every_line_is_bad_the_first_is_the_error(call: Call, package_dir: Path) -> None:
+def test_every_line_is_bad(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--file", "-", "--skip-bad-lines", stdin=b'{"text": \n{"text": ""}\n')
     assert_named_error(run, "error: standard input, line 1: not JSON", "hint: one JSON object a line")
     assert run.err.count(": skipped") == 2
@@ -122,7 +120,7 @@ def test_when_every_line_is_bad_the_first_is_the_error(call: Call, package_dir: 
         ("t.csv", b"text,text\na,b\n", "the column 'text' occurs twice"),
     ],
 )
-def test_what_is_wrong_with_the_whole_file_is_still_an_error(
+def test_whole_file_is_bad(
     call: Call, package_dir: Path, tmp_path: Path, name: str, content: bytes, words: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -131,6 +129,6 @@ def test_what_is_wrong_with_the_whole_file_is_still_an_error(
     assert "skipped" not in run.err
 
 
-def test_it_goes_with_a_file(call: Call, package_dir: Path) -> None:
+def test_option_needs_file(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--text", "one", "--skip-bad-lines")
     assert_named_error(run, "error: --skip-bad-lines goes with --file", "hint: leave it out")

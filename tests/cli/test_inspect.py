@@ -1,4 +1,4 @@
-"""smartbert-inspect: the folder's contents as text and as JSON, whose nodes a provider takes, and named errors."""
+"""smartbert-inspect: the folder's contents as text and as JSON, operator coverage, and named errors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,9 @@ import pytest
 from smartbert_runtime.cli.inspect import main
 from tests.cli.conftest import Call
 from tests.helpers import assert_named_error, edit_manifest
-from tests.runtime.packages import VARIANTS, export_layouts, flip_byte
+from tests.package_folders import VARIANTS, flip_byte
 
 PARTS = ["embeddings", *[f"{role}_0{layer}" for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")]]
-
-
-@pytest.fixture(scope="module")
-def layouts_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
-    return export_layouts(tmp_path_factory.getbasetemp(), checkpoint_dir)
 
 
 def document(out: str) -> dict[str, Any]:
@@ -35,9 +30,7 @@ def inspected(call: Call, folder: Path, *options: str) -> list[str]:
     return run.out.splitlines()
 
 
-def test_text_shows_the_model_its_presets_and_each_part_with_size_hash_and_shapes(
-    call: Call, package_dir: Path
-) -> None:
+def test_text_report(call: Call, package_dir: Path) -> None:
     lines = inspected(call, package_dir)
     assert lines[0] == "bert, 4 layers of 32, up to 24 tokens, dynamic batch and length"
     assert lines[1] == "labels      calm, loud, odd"
@@ -67,22 +60,19 @@ def test_text_shows_the_model_its_presets_and_each_part_with_size_hash_and_shape
     assert lines[11] == "    hidden (batch,sequence,32), mask (batch,1,1,sequence) -> skip_logit (batch)"
 
 
-def test_text_shows_every_variant_and_what_its_parts_read_in_other_files(call: Call, layouts_dir: Path) -> None:
+def test_text_shows_every_variant(call: Call, layouts_dir: Path) -> None:
     lines = inspected(call, layouts_dir)
     assert [line.split(":")[0] for line in lines if line.endswith("MB of graphs")] == VARIANTS
-    (block,) = (line for line in lines if "graphs/block_02.onnx" in line)
-    # 32768 bytes of layer_02.onnx, 4096 of exit_02.onnx, 2048 of gate_03.onnx.
-    assert block.endswith(" + 39 kB of other files")
     assert [line.split()[0] for line in lines if "graphs/model" in line] == ["model", "model"]
     assert "graphs/layer_02.int8.onnx" in "\n".join(lines)
 
 
-def test_a_fixed_shape_is_named(call: Call, package_copy: Path) -> None:
+def test_fixed_shape(call: Call, package_copy: Path) -> None:
     edit_manifest(package_copy, lambda manifest: manifest["model"].update(fixed_shape=[2, 24]))
     assert inspected(call, package_copy)[0] == "bert, 4 layers of 32, up to 24 tokens, fixed shape 2,24"
 
 
-def test_json_is_one_document_with_the_facts_of_every_variant(call: Call, layouts_dir: Path) -> None:
+def test_json_report(call: Call, layouts_dir: Path) -> None:
     (line,) = inspected(call, layouts_dir, "--format", "json")
     found = document(line)
     assert set(found) == {
@@ -100,7 +90,7 @@ def test_json_is_one_document_with_the_facts_of_every_variant(call: Call, layout
         assert part["placement"] == {}
 
 
-def test_ops_shows_nodes_taken_here_and_nodes_that_phones_would_take(call: Call, package_dir: Path) -> None:
+def test_ops_shows_operator_coverage(call: Call, package_dir: Path) -> None:
     lines = inspected(call, package_dir, "--ops")
     at = lines.index(next(line for line in lines if line.startswith("  layer_02")))
     here, *phones = lines[at + 1 : at + 5]
@@ -111,58 +101,61 @@ def test_ops_shows_nodes_taken_here_and_nodes_that_phones_would_take(call: Call,
         taken, of, nodes, word = line.rsplit(": ", 1)[1].split()
         assert (of, word) == ("of", "nodes") and 0 <= int(taken) <= int(nodes)
     assert sum("here: " in line for line in lines) == len(PARTS)
-    assert lines[-1] == "CoreML and NNAPI: by onnxruntime's own usability checker at export, not seen on a device"
+    assert (
+        lines[-1]
+        == "CoreML and NNAPI: operator coverage by onnxruntime's usability checker at export, not seen on a device"
+    )
     assert not any(" -> " in line for line in lines)
 
 
-def test_ops_counts_in_json_too(call: Call, package_dir: Path) -> None:
+def test_ops_in_json(call: Call, package_dir: Path) -> None:
     (line,) = inspected(call, package_dir, "--ops", "--format", "json", "--provider", "CPUExecutionProvider")
     for part in document(line)["variants"][0]["parts"]:
         assert list(part["placement"]) == ["CPUExecutionProvider"] and part["placement"]["CPUExecutionProvider"] > 5
         assert len(part["coverage"]) == 3
 
 
-def test_ops_takes_a_provider_for_one_role(call: Call, package_dir: Path) -> None:
+def test_ops_with_provider_for_one_role(call: Call, package_dir: Path) -> None:
     usual = inspected(call, package_dir, "--ops")
     assert inspected(call, package_dir, "--ops", "--provider", "layer=CPUExecutionProvider") == usual
     run = call(main, package_dir, "--ops", "--provider", "tail=CPUExecutionProvider")
     assert_named_error(run, "no part has the role 'tail'", "roles: embeddings, gate, layer")
 
 
-def test_an_unknown_provider_lists_those_there_are(call: Call, package_dir: Path) -> None:
+def test_unknown_provider(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--ops", "--provider", "MoonProvider")
     assert_named_error(run, "no provider 'MoonProvider'", "available: ", "CPUExecutionProvider")
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "manifest.sha256", "policy.json", "graphs/layer_03.onnx"])
-def test_a_missing_file_is_named(call: Call, package_copy: Path, file: str) -> None:
+def test_missing_file(call: Call, package_copy: Path, file: str) -> None:
     (package_copy / file).unlink()
     assert_named_error(call(main, package_copy), file)
 
 
-def test_a_graph_cut_short_is_named(call: Call, package_copy: Path) -> None:
+def test_truncated_graph(call: Call, package_copy: Path) -> None:
     graph = package_copy / "graphs" / "gate_02.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     assert_named_error(call(main, package_copy), "graphs/gate_02.onnx has ", "the manifest says ")
 
 
-def test_a_changed_graph_is_noticed_where_it_is_loaded(call: Call, package_copy: Path) -> None:
+def test_changed_graph(call: Call, package_copy: Path) -> None:
     flip_byte(package_copy / "graphs" / "gate_02.onnx", 500)
     assert_named_error(call(main, package_copy, "--ops"), "graphs/gate_02.onnx does not match the manifest (sha256 ")
 
 
-def test_a_policy_changed_by_hand_is_noticed(call: Call, package_copy: Path) -> None:
+def test_edited_policy(call: Call, package_copy: Path) -> None:
     file = package_copy / "policy.json"
     file.write_text(file.read_text(encoding="utf-8").replace("0.5", "0.6"), encoding="utf-8")
     assert_named_error(call(main, package_copy), "policy.json was changed by hand or is damaged")
 
 
-def test_a_folder_that_is_no_package_is_named(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_folder_is_not_a_package(call: Call, checkpoint_dir: Path, tmp_path: Path) -> None:
     assert_named_error(call(main, checkpoint_dir), "holds no readable manifest.json", "smartbert-export")
     assert_named_error(call(main, tmp_path / "nowhere"), "nowhere is not a folder")
 
 
-def test_news_of_a_newer_schema_are_noted(call: Call, package_copy: Path) -> None:
+def test_newer_schema_is_noted(call: Call, package_copy: Path) -> None:
     edit_manifest(package_copy, lambda manifest: manifest.update(schema_version="1.7", color="red"))
     run = call(main, package_copy)
     assert run.code == 0

@@ -39,19 +39,19 @@ def piped(package: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def say(process: subprocess.Popen[bytes], content: bytes) -> None:
+def send(process: subprocess.Popen[bytes], content: bytes) -> None:
     assert process.stdin is not None
     process.stdin.write(content)
     process.stdin.flush()
 
 
-def heard(process: subprocess.Popen[bytes]) -> str:
+def receive(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().decode()
 
 
 @pytest.mark.parametrize(("texts", "why"), [(3000, "while it prints"), (3, "when all fits into the pipe")])
-def test_a_reader_that_leaves_early_is_no_error(package_dir: Path, tmp_path: Path, texts: int, why: str) -> None:
+def test_reader_leaves_early(package_dir: Path, tmp_path: Path, texts: int, why: str) -> None:
     file = tmp_path / "many.txt"
     file.write_text("".join(f"{SENTENCES[number % 24]}\n" for number in range(texts)), encoding="utf-8")
     command = [sys.executable, "-c", CALL, str(package_dir), "--file", str(file), "--format", "json", "--no-skip"]
@@ -67,25 +67,25 @@ def test_a_reader_that_leaves_early_is_no_error(package_dir: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("before", "after"), [("", "\n"), ('{"text": "', '"}\n\n')], ids=["txt", "jsonl"])
-def test_a_text_is_answered_before_the_next_one_is_there(package_dir: Path, before: str, after: str) -> None:
+def test_text_is_answered_at_once(package_dir: Path, before: str, after: str) -> None:
     with piped(package_dir, "--format", "json") as process:
         for index, text in enumerate(SENTENCES[:3]):
-            say(process, f"{before}{text}{after}".encode())
-            answer = json.loads(heard(process))
+            send(process, f"{before}{text}{after}".encode())
+            answer = json.loads(receive(process))
             assert (answer["index"], answer["text"]) == (index, text)
-        say(process, f"{before}{SENTENCES[3]}{after}{before}{SENTENCES[4]}{after}".encode())
-        assert [json.loads(heard(process))["index"] for _ in range(2)] == [3, 4]
+        send(process, f"{before}{SENTENCES[3]}{after}{before}{SENTENCES[4]}{after}".encode())
+        assert [json.loads(receive(process))["index"] for _ in range(2)] == [3, 4]
         out, err = process.communicate(timeout=PATIENCE_S)
     assert (out, err, process.returncode) == (b"", b"", 0)
 
 
 @pytest.mark.parametrize("format", ["text", "csv"])
-def test_every_format_is_flushed(package_dir: Path, format: str) -> None:
+def test_output_is_flushed(package_dir: Path, format: str) -> None:
     with piped(package_dir, "--format", format) as process:
-        say(process, b"Who in the world am I?\n")
+        send(process, b"Who in the world am I?\n")
         if format == "csv":
-            assert heard(process).startswith("index,")
-        assert "Who in the world am I?" in heard(process)
+            assert receive(process).startswith("index,")
+        assert "Who in the world am I?" in receive(process)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,7 @@ def test_every_format_is_flushed(package_dir: Path, format: str) -> None:
     ],
     ids=["empty", "not UTF-8", "too long"],
 )
-def test_a_bad_line_ends_a_pipe_after_the_answers_before_it(
-    package_dir: Path, bad: bytes, options: list[str], word: str
-) -> None:
+def test_bad_line_ends_a_pipe(package_dir: Path, bad: bytes, options: list[str], word: str) -> None:
     with piped(package_dir, "--format", "json", *options) as process:
         out, err = process.communicate(b"one\ntwo\n" + bad + b"four\n", timeout=PATIENCE_S)
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["one", "two"]
@@ -111,18 +109,18 @@ def test_a_bad_line_ends_a_pipe_after_the_answers_before_it(
     assert err.decode().startswith(f"error: {word}") and "\nhint: " in err.decode()
 
 
-def test_a_bad_line_is_skipped_without_waiting_for_the_next(package_dir: Path) -> None:
+def test_bad_line_is_skipped_at_once(package_dir: Path) -> None:
     with piped(package_dir, "--format", "json", "--skip-bad-lines") as process:
-        say(process, b"\xff\n")
+        send(process, b"\xff\n")
         assert process.stderr is not None
         assert process.stderr.readline() == b"note: standard input, line 1: not UTF-8 text: skipped\n"
-        say(process, b"one\n")
-        assert json.loads(heard(process))["index"] == 1
+        send(process, b"one\n")
+        assert json.loads(receive(process))["index"] == 1
         _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (0, b"note: 1 of 2 lines were skipped\n")
 
 
-def test_a_file_for_standard_input_is_checked_before_its_first_answer(package_dir: Path, tmp_path: Path) -> None:
+def test_redirected_file_is_checked_first(package_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(b"one\n\n")
     command = [sys.executable, "-c", CALL, str(package_dir), "--file", "-"]
     with (tmp_path / "t.txt").open("rb") as stdin:
@@ -131,7 +129,7 @@ def test_a_file_for_standard_input_is_checked_before_its_first_answer(package_di
     assert run.stderr.startswith(b"error: standard input, line 2: text is empty")
 
 
-def test_a_named_pipe_is_read_once(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_named_pipe(call: Call, package_dir: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "rows.csv"
     os.mkfifo(fifo)
     writer = threading.Thread(target=fifo.write_bytes, args=(b'text,label\n"one\ntwo",x\nthree,x\n',))

@@ -20,11 +20,11 @@ from smartbert_runtime.parity.golden import read_golden
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 
-# Every setting that has a say here, so that another default changes nothing: high rates and weighed labels teach a tiny
-# model enough for some texts to leave early and for no call to be too near its threshold to tell.
+# Every setting that matters here, so that other defaults change nothing: with high learning rates and class weights a
+# tiny model learns enough for some texts to exit early and for no decision to be too close to its threshold.
 QUICK = {
     "--stage1-epochs": "4",
-    "--plain-epochs": "2",
+    "--ungated-epochs": "2",
     "--soft-epochs": "1",
     "--stage2-epochs": "2",
     "--gate-lambda": "0",
@@ -58,7 +58,7 @@ def write_rows(file: Path, numbers: range) -> None:
     file.write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
 
 
-def test_from_labeled_texts_to_measured_answers(
+def test_train_export_verify_infer_bench(
     call: Call, encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,8 +69,8 @@ def test_from_labeled_texts_to_measured_answers(
     data = ("--train-file", "train.tsv", "--dev-file", "dev.tsv")
     run = call(smartbert.cli.train.main, "--model", encoder_dir, "--output", "ckpt", *data, *options)
     assert run.code == 0, run.err
-    said = [line.split("  ")[0] for line in run.out.splitlines()]
-    assert said == ["checkpoint", "exit threshold", "dev accuracy", "layers run", "computation", "next"]
+    titles = [line.split("  ")[0] for line in run.out.splitlines()]
+    assert titles == ["checkpoint", "exit threshold", "dev accuracy", "layers run", "computation", "next"]
     assert "stage 1: epoch 2" in run.err and "stage 2: epoch 1" in run.err
     report = json.loads(Path("ckpt/training_report.json").read_text(encoding="utf-8"))
     assert f"dev accuracy    {report['dev']['accuracy']:.4f}" in run.out

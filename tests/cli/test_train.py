@@ -1,4 +1,4 @@
-"""smartbert-train's bad inputs, named before any training starts, and what it says at the end."""
+"""smartbert-train's bad inputs, named before any training starts, and its summary."""
 
 from __future__ import annotations
 
@@ -53,29 +53,29 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_file_that_cannot_be_trained_on_is_named(call: Call, encoder_dir: Path, files: Path, case: str) -> None:
+def test_bad_file(call: Call, encoder_dir: Path, files: Path, case: str) -> None:
     name, content, words = BAD_FILES[case]
     (files / name).write_bytes(content)
     train(call, encoder_dir, files, words=words)
 
 
-def test_broken_jsonl_is_named_by_its_line(call: Call, encoder_dir: Path, files: Path) -> None:
+def test_broken_jsonl(call: Call, encoder_dir: Path, files: Path) -> None:
     (files / "train.jsonl").write_text('{"text": "a", "label": "calm"}\n{"text": "b" "label"}\n', encoding="utf-8")
     options = ("--train-file", files / "train.jsonl", "--dev-file", files / "dev.tsv")
     train(call, encoder_dir, files, *options, words=["train.jsonl, line 2: not JSON"])
 
 
-def test_a_missing_file_is_named(call: Call, encoder_dir: Path, files: Path) -> None:
+def test_missing_file(call: Call, encoder_dir: Path, files: Path) -> None:
     options = ("--train-file", files / "no.tsv", "--dev-file", files / "dev.tsv")
     train(call, encoder_dir, files, *options, words=["no.tsv cannot be read"])
 
 
-def test_an_unknown_column_lists_those_there_are(call: Call, encoder_dir: Path, files: Path) -> None:
+def test_unknown_column(call: Call, encoder_dir: Path, files: Path) -> None:
     train(call, encoder_dir, files, "--text-column", "body", words=["has no column 'body'", "text, label"])
 
 
-@pytest.mark.parametrize("kind", ["missing", "empty", "weights missing"])
-def test_an_encoder_that_cannot_be_loaded_is_named(call: Call, encoder_dir: Path, files: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["missing", "no files", "weights missing"])
+def test_bad_encoder(call: Call, encoder_dir: Path, files: Path, kind: str) -> None:
     encoder = files.parent / f"{files.name}-encoder"
     if kind != "missing":
         encoder.mkdir()
@@ -85,7 +85,7 @@ def test_an_encoder_that_cannot_be_loaded_is_named(call: Call, encoder_dir: Path
     train(call, encoder, files, "--max-length", "24", words=words)
 
 
-def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files: Path) -> None:
+def test_existing_output_is_kept(call: Call, encoder_dir: Path, files: Path) -> None:
     (files / "ckpt").mkdir()
     (files / "ckpt" / "mine.txt").write_text("mine", encoding="utf-8")
     data = ("--train-file", files / "train.tsv", "--dev-file", files / "dev.tsv")
@@ -100,12 +100,15 @@ def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files
     [
         (["--stage1-epochs", "0"], ["stage1_epochs must be 1 or more, not 0", "--stage1-epochs"]),
         (
-            ["--stage1-epochs", "4", "--plain-epochs", "1", "--soft-epochs", "4"],
-            ["soft_epochs must be from 0 to the 4 of --stage1-epochs, --plain-epochs counted, not 4", "--soft-epochs"],
+            ["--stage1-epochs", "4", "--ungated-epochs", "1", "--soft-epochs", "4"],
+            [
+                "soft_epochs must be from 0 to the 4 of --stage1-epochs, --ungated-epochs counted, not 4",
+                "--soft-epochs",
+            ],
         ),
         (
-            ["--stage1-epochs", "4", "--soft-epochs", "0", "--plain-epochs", "5"],
-            ["plain_epochs must be from 0 to the 4 of --stage1-epochs, not 5", "--plain-epochs"],
+            ["--stage1-epochs", "4", "--soft-epochs", "0", "--ungated-epochs", "5"],
+            ["ungated_epochs must be from 0 to the 4 of --stage1-epochs, not 5", "--ungated-epochs"],
         ),
         (["--head-width", "128", "--exit-heads", "3"], ["exit_heads must be a divisor of head_width 128, not 3"]),
         (["--validation-fraction", "1"], ["validation_fraction must be between 0 and 1"]),
@@ -119,19 +122,15 @@ def test_an_existing_output_is_not_replaced(call: Call, encoder_dir: Path, files
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
-def test_a_setting_that_cannot_be_meant_is_named(
-    call: Call, encoder_dir: Path, files: Path, options: list[str], words: list[str]
-) -> None:
+def test_bad_setting(call: Call, encoder_dir: Path, files: Path, options: list[str], words: list[str]) -> None:
     train(call, encoder_dir, files, *options, words=words)
 
 
 @pytest.mark.parametrize("arm", ["no-gates", "plain"])
-def test_an_arm_that_cannot_be_exported_is_not_sent_to_export(
-    call: Call, encoder_dir: Path, tmp_path: Path, arm: str
-) -> None:
+def test_summary_of_unexportable_arms(call: Call, encoder_dir: Path, tmp_path: Path, arm: str) -> None:
     settings = replace(TINY_SETTINGS, arm=arm, stage1_epochs=1, soft_epochs=0)
     run = call(main, *arguments(encoder_dir, tmp_path, settings))
     assert run.code == 0, run.err
-    said = [line[:16].rstrip() for line in run.out.splitlines()]
+    titles = [line[:16].rstrip() for line in run.out.splitlines()]
     measured = {"plain": [], "no-gates": ["exit threshold", "computation"]}[arm]
-    assert set(said) == {"checkpoint", "dev accuracy", "layers run", *measured}
+    assert set(titles) == {"checkpoint", "dev accuracy", "layers run", *measured}

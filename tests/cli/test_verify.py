@@ -13,14 +13,9 @@ from smartbert_export.cli.verify import main
 from tests.cli.conftest import Call
 from tests.conftest import SENTENCES, make_model
 from tests.helpers import assert_named_error, change_weight, swap_files
-from tests.runtime.packages import VARIANTS, export_layouts, read_manifest, scale_weight
+from tests.package_folders import VARIANTS, read_manifest, scale_weight
 
 PARTS = ["embeddings", *[f"{role}_0{layer}" for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")]]
-
-
-@pytest.fixture(scope="module")
-def layouts_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
-    return export_layouts(tmp_path_factory.getbasetemp(), checkpoint_dir)
 
 
 def refuse(constant: str) -> None:
@@ -34,7 +29,7 @@ def document(out: str) -> dict[str, Any]:
     return loaded
 
 
-def test_a_good_package_passes_and_every_part_is_shown(call: Call, package_dir: Path) -> None:
+def test_good_package(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir)
     assert run.code == 0
     lines = run.out.splitlines()
@@ -44,10 +39,10 @@ def test_a_good_package_passes_and_every_part_is_shown(call: Call, package_dir: 
     assert [line.split(":")[0].strip()[:12] for line in lines[14:16]] == ["texts one by", "texts in bat"]
     assert all("24 texts, 0 with other decisions" in line and line.endswith("ok") for line in lines[14:16])
     assert lines[16:] == ["parity: good"]
-    assert run.err.splitlines() == PARTS
+    assert run.err.splitlines() == [f"checking {part} (separate-fp32)" for part in PARTS]
 
 
-def test_json_is_one_document_with_every_comparison(call: Call, package_dir: Path) -> None:
+def test_json_report(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--format", "json")
     (report,) = document(run.out)["variants"]
     assert run.code == 0 and report["first_failure"] is None
@@ -64,19 +59,19 @@ def test_json_is_one_document_with_every_comparison(call: Call, package_dir: Pat
         assert decisions["logits"]["max_abs"] <= 1e-4 == decisions["logits"]["tolerance"]
 
 
-def test_one_part_alone_can_be_checked(call: Call, package_dir: Path) -> None:
+def test_one_part(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--part", "layer_03")
-    assert run.code == 0 and run.err == "layer_03\n"
+    assert run.code == 0 and run.err == "checking layer_03 (separate-fp32)\n"
     lines = run.out.splitlines()
     assert len(lines) == 3 and lines[1].split()[0] == "layer_03" and lines[2] == "parity: good"
 
 
-def test_an_unknown_part_lists_those_there_are(call: Call, package_dir: Path) -> None:
+def test_unknown_part(call: Call, package_dir: Path) -> None:
     assert_named_error(call(main, package_dir, "--part", "layer_99"), "no part 'layer_99'", "layer_04, exit_04")
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_two_layers_exchanged_exit_with_3_and_name_the_first(call: Call, package_copy: Path, format: str) -> None:
+def test_swapped_layers(call: Call, package_copy: Path, format: str) -> None:
     swap_files(package_copy, "graphs/layer_02.onnx", "graphs/layer_04.onnx")
     run = call(main, package_copy, "--format", format)
     assert_named_error(run, "error: layer_02 differs from the recorded PyTorch answers", "is allowed", code=3)
@@ -88,7 +83,7 @@ def test_two_layers_exchanged_exit_with_3_and_name_the_first(call: Call, package
         assert run.out.splitlines()[-1] == "parity: layer_02 differs"
 
 
-def test_a_weight_off_by_one_percent_exits_with_3(call: Call, package_copy: Path) -> None:
+def test_weight_off_by_one_percent(call: Call, package_copy: Path) -> None:
     change_weight(package_copy, "layer_02", "layer.attention.self.value.weight", lambda array: array * 1.01)
     assert_named_error(call(main, package_copy), "error: layer_02 differs", "hint: ", code=3)
     assert call(main, package_copy, "--part", "layer_01").code == 0
@@ -96,9 +91,7 @@ def test_a_weight_off_by_one_percent_exits_with_3(call: Call, package_copy: Path
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_a_report_stays_readable_when_every_text_is_decided_otherwise(
-    call: Call, package_copy: Path, format: str
-) -> None:
+def test_every_decision_differs(call: Call, package_copy: Path, format: str) -> None:
     change_weight(package_copy, "gate_01", "read.take.0.bias", lambda array: array + 1000.0)
     change_weight(package_copy, "gate_02", "read.take.0.bias", lambda array: array + 1000.0)
     change_weight(package_copy, "gate_03", "read.take.0.bias", lambda array: array + 1000.0)
@@ -108,20 +101,18 @@ def test_a_report_stays_readable_when_every_text_is_decided_otherwise(
         (report,) = document(run.out)["variants"]
         assert [len(check["decisions"]["different"]) for check in report["texts"]] == [24, 24]
     else:
-        assert "24 texts, 24 with other decisions" in run.out and "text 1 decided otherwise" in run.out
+        assert "24 texts, 24 with other decisions" in run.out and "text 1 has other decisions" in run.out
 
 
-def test_against_the_checkpoint_asks_pytorch_anew(call: Call, package_dir: Path, checkpoint_dir: Path) -> None:
+def test_against_checkpoint(call: Call, package_dir: Path, checkpoint_dir: Path) -> None:
     run = call(main, package_dir, "--against", checkpoint_dir)
     assert run.code == 0
     assert run.out.splitlines()[0] == "separate-fp32 against PyTorch"
     assert run.out.splitlines()[-1] == "parity: good"
-    assert "asking PyTorch for 24 texts" in run.err
+    assert "running 24 texts in PyTorch" in run.err
 
 
-def test_against_with_a_file_compares_its_texts(
-    call: Call, package_dir: Path, checkpoint_dir: Path, tmp_path: Path
-) -> None:
+def test_against_checkpoint_with_file(call: Call, package_dir: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "dev.tsv"
     file.write_text("sentence\tlabel\n" + "".join(f"{t}\todd\n" for t in SENTENCES[3:10]), encoding="utf-8")
     run = call(main, package_dir, "--against", checkpoint_dir, "--file", file, "--format", "json")
@@ -129,16 +120,14 @@ def test_against_with_a_file_compares_its_texts(
     assert [check["decisions"]["texts"] for check in document(run.out)["variants"][0]["texts"]] == [7, 7]
 
 
-def test_against_another_checkpoint_fails_by_name(
-    call: Call, package_dir: Path, checkpoint_dir: Path, tmp_path: Path
-) -> None:
+def test_against_another_checkpoint(call: Call, package_dir: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
     other = shutil.copytree(checkpoint_dir, tmp_path / "ckpt")
     make_model(seed=9).save_pretrained(other)
     run = call(main, package_dir, "--against", other)
     assert_named_error(run, "error: embeddings differs from PyTorch", code=3)
 
 
-def test_against_finds_the_one_layer_that_was_trained_on(call: Call, package_copy: Path, checkpoint_dir: Path) -> None:
+def test_against_names_the_changed_layer(call: Call, package_copy: Path, checkpoint_dir: Path) -> None:
     change_weight(package_copy, "layer_03", "layer.output.dense.weight", lambda array: array * 1.01)
     run = call(main, package_copy, "--against", checkpoint_dir)
     assert_named_error(run, "error: layer_03 differs from PyTorch", code=3)
@@ -149,11 +138,11 @@ def test_file_needs_against(call: Call, package_dir: Path, tmp_path: Path) -> No
     assert_named_error(call(main, package_dir, "--file", tmp_path / "dev.txt"), "--file needs --against")
 
 
-def test_against_a_folder_that_is_no_checkpoint_is_a_named_error(call: Call, package_dir: Path, tmp_path: Path) -> None:
+def test_against_folder_without_checkpoint(call: Call, package_dir: Path, tmp_path: Path) -> None:
     assert_named_error(call(main, package_dir, "--against", tmp_path), "is not a checkpoint: it has no config.json")
 
 
-def test_an_unknown_provider_lists_those_there_are(call: Call, package_dir: Path) -> None:
+def test_unknown_provider(call: Call, package_dir: Path) -> None:
     run = call(main, package_dir, "--provider", "MoonProvider")
     assert_named_error(run, "no provider 'MoonProvider'", "CPUExecutionProvider")
 
@@ -166,7 +155,7 @@ def checked(out: str) -> list[str]:
     return [line.split()[0] for line in out.splitlines() if " against " in line]
 
 
-def test_every_variant_is_checked_unless_some_are_named(call: Call, layouts_dir: Path) -> None:
+def test_every_variant(call: Call, layouts_dir: Path) -> None:
     run = call(main, layouts_dir)
     assert run.code == 0 and checked(run.out) == VARIANTS
     assert run.out.count("parity: good") == len(VARIANTS) and "DIFFERS" not in run.out
@@ -190,14 +179,12 @@ def test_every_variant_is_checked_unless_some_are_named(call: Call, layouts_dir:
     ],
     ids=lambda value: " ".join(value),
 )
-def test_layout_precision_and_part_choose_variants(
-    call: Call, layouts_dir: Path, options: list[str], variants: list[str]
-) -> None:
+def test_options_choose_variants(call: Call, layouts_dir: Path, options: list[str], variants: list[str]) -> None:
     run = call(main, layouts_dir, *options)
     assert run.code == 0 and checked(run.out) == variants
     assert run.out.splitlines()[-1] == "parity: good"
     if "--part" in options:
-        assert run.err.splitlines() == [options[1]] * len(variants)
+        assert run.err.splitlines() == [f"checking {options[1]} ({variant})" for variant in variants]
 
 
 @pytest.mark.parametrize(
@@ -210,20 +197,16 @@ def test_layout_precision_and_part_choose_variants(
     ],
     ids=lambda value: " ".join(value[:4]),
 )
-def test_a_variant_that_is_not_there_is_a_named_error(
-    call: Call, layouts_dir: Path, options: list[str], words: list[str]
-) -> None:
+def test_missing_variant(call: Call, layouts_dir: Path, options: list[str], words: list[str]) -> None:
     assert_named_error(call(main, layouts_dir, *options), *words)
 
 
-def test_a_layout_that_was_not_exported_lists_those_that_were(call: Call, package_dir: Path) -> None:
+def test_missing_variant_lists_others(call: Call, package_dir: Path) -> None:
     for option, value in (("--layout", "fused"), ("--precision", "int8")):
         assert_named_error(call(main, package_dir, option, value), value, "it holds: separate-fp32")
 
 
-def test_two_quantized_layers_exchanged_exit_with_3_and_name_the_first(
-    call: Call, layouts_dir: Path, tmp_path: Path
-) -> None:
+def test_swapped_quantized_layers(call: Call, layouts_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
     layers = [
         (component["name"], component["files"]["separate-int8"]["file"])
@@ -242,9 +225,7 @@ def test_two_quantized_layers_exchanged_exit_with_3_and_name_the_first(
     assert call(main, folder, "--precision", "fp32").code == 0
 
 
-def test_damage_to_one_layout_exits_with_3_and_names_its_own_part(
-    call: Call, layouts_dir: Path, tmp_path: Path
-) -> None:
+def test_damage_to_one_layout(call: Call, layouts_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(layouts_dir, tmp_path / "out"))
     scale_weight(folder, "block_02", "heads.project.weight", 1.01)
     assert_named_error(call(main, folder, "--precision", "fp32"), "error: block_02 differs from the recorded", code=3)
@@ -255,10 +236,10 @@ def test_damage_to_one_layout_exits_with_3_and_names_its_own_part(
     assert_named_error(run, "error: model.onnx, text by text: answers differ", code=3)
 
 
-def test_every_variant_is_compared_with_pytorch_when_asked(call: Call, layouts_dir: Path, checkpoint_dir: Path) -> None:
+def test_against_checkpoint_every_variant(call: Call, layouts_dir: Path, checkpoint_dir: Path) -> None:
     run = call(main, layouts_dir, "--against", checkpoint_dir)
     assert run.code == 0
     assert [line for line in run.out.splitlines() if " against " in line] == [
         f"{variant} against PyTorch" for variant in VARIANTS
     ]
-    assert run.err.count("asking PyTorch for 24 texts") == 1
+    assert run.err.count("running 24 texts in PyTorch") == 1

@@ -1,4 +1,4 @@
-"""The wheel in a clean environment with its base dependencies alone: the device's view of this project. Slow."""
+"""The wheel in a clean environment with only its base dependencies, as on a device. Slow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from smartbert_runtime import SmartBert
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = tuple(f"smartbert-{name}" for name in ("train", "export", "verify", "infer", "inspect", "bench"))
+COMMANDS = tuple(f"smartbert-{name}" for name in ("train", "evaluate", "export", "verify", "infer", "inspect", "bench"))
 NOT_THERE = ("torch", "transformers", "onnx", "datasets", "accelerate", "safetensors")
 # Neither the tests' settings nor the repository may reach into the clean environment.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
@@ -80,17 +80,17 @@ def assert_missing(done: subprocess.CompletedProcess[str], command: str, extra: 
     assert hint == f"hint: pip install 'smartbert[{extra}]'"
 
 
-def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_the_four_packages(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         text = b"".join(archive.read(name) for name in names)
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
-    assert tops == {"smartbert", "smartbert_export", "smartbert_runtime"}
+    assert tops == {"smartbert", "smartbert_bench", "smartbert_export", "smartbert_runtime"}
     assert {f"{package}/py.typed" for package in tops} <= set(names)
     assert str(REPOSITORY).encode() not in text
 
 
-def test_a_base_install_has_every_command_and_no_training_library(device: Device) -> None:
+def test_base_install_commands(device: Device) -> None:
     code = f"import importlib.util as u; print([name for name in {NOT_THERE} if u.find_spec(name)])"
     assert device.run("python", "-c", code).stdout == "[]\n"
     for command in COMMANDS:
@@ -100,7 +100,7 @@ def test_a_base_install_has_every_command_and_no_training_library(device: Device
     assert Path(where).is_relative_to(device.home / "env")
 
 
-def test_a_base_install_answers_and_verifies(device: Device, package_dir: Path, classifier: SmartBert) -> None:
+def test_base_install_infers_and_verifies(device: Device, package_dir: Path, classifier: SmartBert) -> None:
     done = device.run("smartbert-infer", package_dir, "--text", "Off with her head!", "--format", "json")
     assert (done.returncode, done.stderr) == (0, "")
     answer = json.loads(done.stdout)
@@ -110,7 +110,7 @@ def test_a_base_install_answers_and_verifies(device: Device, package_dir: Path, 
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "parity: good", done.stderr
 
 
-def test_a_base_install_measures(device: Device, package_dir: Path) -> None:
+def test_base_install_benches(device: Device, package_dir: Path) -> None:
     file = device.home / "dev.tsv"
     file.write_text("text\tlabel\nOff with her head!\tloud\nDo cats eat bats?\todd\n", encoding="utf-8")
     done = device.run("smartbert-bench", package_dir, "--file", file, "--repeats", "1", "--format", "json")
@@ -122,11 +122,11 @@ def test_a_base_install_measures(device: Device, package_dir: Path) -> None:
         ("--plot", "bench.png", "bench"),
     ):
         done = device.run("smartbert-bench", package_dir, "--file", file, option, value)
-        asked = "smartbert-bench --against plain" if option == "--against" else f"smartbert-bench {option}"
-        assert_missing(done, asked, extra)
+        command = "smartbert-bench --against plain" if option == "--against" else f"smartbert-bench {option}"
+        assert_missing(done, command, extra)
 
 
-def test_what_needs_an_extra_says_which(device: Device, package_dir: Path, checkpoint_dir: Path) -> None:
+def test_missing_extras(device: Device, package_dir: Path, checkpoint_dir: Path) -> None:
     data = ("--train-file", "train.tsv", "--dev-file", "dev.tsv")
     done = device.run("smartbert-train", "--model", "encoder", "--output", "ckpt", *data)
     assert_missing(done, "smartbert-train", "train")
@@ -134,11 +134,3 @@ def test_what_needs_an_extra_says_which(device: Device, package_dir: Path, check
     done = device.run("smartbert-verify", package_dir, "--against", checkpoint_dir)
     assert_missing(done, "smartbert-verify --against", "export")
     assert not (device.home / "ckpt").exists() and not (device.home / "out").exists()
-
-
-def test_the_demo_without_its_packages_says_how_to_get_them(device: Device) -> None:
-    done = device.run("python", "-m", "examples.demo", "data")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: the package ") and "is not installed" in done.stderr
-    assert "hint: pip install " in done.stderr and "smartbert/demo/requirements.txt" in done.stderr
-    assert not (device.home / "data").exists()

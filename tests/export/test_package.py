@@ -1,4 +1,4 @@
-"""The package folder as a whole: manifest, presets, options, byte-equality, and nothing left behind by a failure."""
+"""The package folder as a whole: manifest, presets, options, byte-equality; a failure leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.reference import trace_rows
 from smartbert_export import export_package
-from smartbert_export.graphs.layout_files import Graphs, write_graphs
 from smartbert_export.options import ExportOptions
 from smartbert_runtime import SmartBert
 from smartbert_runtime.decisions.policy import Policy
@@ -27,15 +26,13 @@ from smartbert_runtime.package.open import open_package
 from smartbert_runtime.package.policy_file import parse_policy_file
 from smartbert_runtime.parity.golden import read_golden
 from tests.conftest import LABELS, SENTENCES
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+from tests.export.folder_contents import contents
+from tests.export.reporters import AtStep, NoSteps
 
 
 @pytest.fixture(scope="module")
 def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
-    """Exported over an older folder, with three golden texts of a file, of which only the token ids ship."""
+    """Exported over an older folder, with three golden texts from a file, of which only the token ids ship."""
     folder = tmp_path_factory.mktemp("ids") / "out"
     folder.mkdir()
     (folder / "manifest.json").write_text("of an older package", encoding="utf-8")
@@ -46,7 +43,7 @@ def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path)
     return folder
 
 
-def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir: Path) -> None:
+def test_manifest(package_dir: Path, checkpoint_dir: Path) -> None:
     manifest = json.loads((package_dir / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["schema_version"] == "1.0"
     assert manifest["model"] == {
@@ -88,7 +85,7 @@ def test_the_manifest_says_what_the_package_is(package_dir: Path, checkpoint_dir
     assert provenance["packages"]["torch"] == torch.__version__
 
 
-def test_every_file_is_vouched_for_with_its_size_and_hash(package_dir: Path) -> None:
+def test_manifest_lists_every_file(package_dir: Path) -> None:
     found = contents(package_dir)
     entries = {entry.file: entry for entry in open_package(package_dir).manifest.files()}
     assert set(found) == {*entries, "manifest.json", "manifest.sha256", "policy.json", "SUMMARY.md"}
@@ -98,14 +95,14 @@ def test_every_file_is_vouched_for_with_its_size_and_hash(package_dir: Path) -> 
     assert found["manifest.sha256"] == f"{digest}  manifest.json\n".encode()
 
 
-def test_no_text_file_says_where_the_package_was_made(package_dir: Path, checkpoint_dir: Path) -> None:
+def test_no_file_holds_paths(package_dir: Path, checkpoint_dir: Path) -> None:
     repository = Path(__file__).resolve().parents[2]
     for file, content in contents(package_dir).items():
         for place in (repository, checkpoint_dir, package_dir):
             assert str(place).encode() not in content, f"{file} names {place}"
 
 
-def test_policy_json_holds_the_checkpoints_thresholds_and_full_depth(package_dir: Path) -> None:
+def test_policy_presets(package_dir: Path) -> None:
     policies = parse_policy_file((package_dir / "policy.json").read_text(encoding="utf-8"))
     assert policies.variants == {
         "separate-fp32": {
@@ -115,9 +112,7 @@ def test_policy_json_holds_the_checkpoints_thresholds_and_full_depth(package_dir
     }
 
 
-def test_another_process_and_another_folder_give_the_same_bytes(
-    package_dir: Path, checkpoint_dir: Path, tmp_path: Path
-) -> None:
+def test_other_process_is_byte_equal(package_dir: Path, checkpoint_dir: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(checkpoint_dir, tmp_path / "elsewhere" / "ckpt")
     call = "from smartbert_export.cli.export import main; main()"
     done = subprocess.run(
@@ -132,7 +127,7 @@ def test_another_process_and_another_folder_give_the_same_bytes(
     first, second = contents(package_dir), contents(tmp_path / "deep" / "er" / "package")
     assert sorted(first) == sorted(second)
     assert [file for file in first if first[file] != second[file]] == []
-    # stdout is data, stderr is talk; a kind of part is traced once, however many layers have it.
+    # stdout is data, steps go to stderr; each kind of part is traced once, however many layers have it.
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["package", "model", "parity", "next"]
     assert [line for line in done.stderr.splitlines() if line.startswith("tracing")] == [
         f"tracing {kind}" for kind in ("gate", "layer", "exit", "embeddings")
@@ -140,15 +135,13 @@ def test_another_process_and_another_folder_give_the_same_bytes(
     assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["package"]
 
 
-def test_other_golden_texts_do_not_touch_the_graphs(package_dir: Path, ids_only_dir: Path) -> None:
+def test_golden_texts_leave_graphs_alone(package_dir: Path, ids_only_dir: Path) -> None:
     one, other = contents(package_dir), contents(ids_only_dir)
     same = [file for file in one if file.startswith(("graphs/", "tokenizer/"))]
     assert len(same) == 15 and all(one[file] == other[file] for file in same)
 
 
-def test_a_golden_file_replaces_the_checkpoints_texts(
-    ids_only_dir: Path, model: SmartBertForSequenceClassification
-) -> None:
+def test_golden_file(ids_only_dir: Path, model: SmartBertForSequenceClassification) -> None:
     golden = read_golden(open_package(ids_only_dir))
     tokens = SmartBert.load(ids_only_dir).tokenizer.encode(["Off we go.", "Who am I?", "Cats eat bats."])
     np.testing.assert_array_equal(golden.tokens.input_ids_bs, tokens.input_ids_bs)
@@ -156,26 +149,26 @@ def test_a_golden_file_replaces_the_checkpoints_texts(
     assert [trace.decisions() for trace in golden.traces] == [trace.decisions() for trace in expected]
 
 
-def test_no_golden_texts_ships_token_ids_only(ids_only_dir: Path) -> None:
+def test_no_golden_texts(ids_only_dir: Path) -> None:
     manifest = json.loads((ids_only_dir / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["golden"]["texts"] is None
     assert manifest["provenance"]["options"]["golden_texts"] is False
     assert [file.name for file in (ids_only_dir / "golden").iterdir()] == ["expected.npz"]
     for file, content in contents(ids_only_dir).items():
-        assert b"Cats eat bats" not in content, f"{file} gives a text away"
+        assert b"Cats eat bats" not in content, f"{file} holds a text"
 
 
-def test_golden_texts_travel_as_json_lines(package_dir: Path) -> None:
+def test_golden_texts_are_json_lines(package_dir: Path) -> None:
     lines = (package_dir / "golden" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"text": text} for text in SENTENCES]
 
 
-def test_overwrite_leaves_nothing_of_the_old_folder(ids_only_dir: Path) -> None:
+def test_overwrite_removes_old_files(ids_only_dir: Path) -> None:
     assert not (ids_only_dir / "old.txt").exists()
     assert sorted(path.name for path in ids_only_dir.parent.iterdir()) == ["golden.tsv", "out"]
 
 
-def test_an_existing_folder_is_not_replaced_unasked(checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_existing_folder_is_refused(checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="out exists already") as error:
@@ -184,62 +177,57 @@ def test_an_existing_folder_is_not_replaced_unasked(checkpoint_dir: Path, tmp_pa
     assert contents(tmp_path) == {"out/mine.txt": b"mine"}
 
 
-def test_a_failure_leaves_the_old_folder_as_it_was(checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_failure_keeps_old_folder(checkpoint_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("mine", encoding="utf-8")
 
-    stopped: list[str] = []
+    def interrupt() -> None:
+        assert len(list(tmp_path.iterdir())) == 2, "the new folder is built beside the old one"
+        raise KeyboardInterrupt
 
-    def stop_after_the_first_part(step: str) -> None:
-        if step == "writing gate_01 (separate-fp32)":
-            stopped.append(step)
-            assert len(list(tmp_path.iterdir())) == 2, "the new folder is built beside the old one"
-            raise KeyboardInterrupt
-
+    reporter = AtStep("writing gate_01 (separate-fp32)", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        export_package(checkpoint_dir, tmp_path / "out", ExportOptions(overwrite=True), say=stop_after_the_first_part)
-    assert len(stopped) == 1
+        export_package(checkpoint_dir, tmp_path / "out", ExportOptions(overwrite=True), reporter=reporter)
+    assert reporter.times == 1
     assert contents(tmp_path) == {"out/manifest.json": b"mine"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_checkpoint_is_never_replaced_by_its_own_package(checkpoint_dir: Path, tmp_path: Path) -> None:
+def test_output_over_checkpoint_is_refused(checkpoint_dir: Path, tmp_path: Path) -> None:
     checkpoint = Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
     before = contents(checkpoint)
 
-    def too_late(step: str) -> None:
-        raise AssertionError(f"not refused at the start: {step}")
-
     with pytest.raises(InputError):
-        export_package(checkpoint, checkpoint, ExportOptions(overwrite=True), say=too_late)
+        export_package(checkpoint, checkpoint, ExportOptions(overwrite=True), reporter=NoSteps())
     assert contents(checkpoint) == before
 
 
-def test_a_part_that_differs_from_pytorch_stops_the_export(
-    checkpoint_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The model is altered after its answers were recorded, so they are not those of the graphs that it is cut into."""
+def test_parity_failure_writes_nothing(checkpoint_dir: Path, tmp_path: Path) -> None:
+    """A graph is damaged after the model was cut, before the manifest has its hash."""
 
-    def alter_first(model: SmartBertForSequenceClassification, *arguments: Any) -> Graphs:
-        with torch.no_grad():
-            model.get_parameter("backbone.encoder.layer.1.output.dense.weight").mul_(1.01)
-        return write_graphs(model, *arguments)
+    def damage() -> None:
+        (file,) = tmp_path.glob(".out.*/work/fp32/layer_02.onnx")
+        graph = onnx.load(file)
+        (weight,) = (tensor for tensor in graph.graph.initializer if tensor.name == "layer.output.dense.weight")
+        weight.raw_data = (np.frombuffer(weight.raw_data, np.float32) * np.float32(1.01)).tobytes()
+        onnx.save(graph, file)
 
-    monkeypatch.setattr("smartbert_export.package.write_graphs", alter_first)
+    reporter = AtStep("counting operator coverage", damage)
     with pytest.raises(ParityError, match=r"^layer_02 differs from PyTorch") as error:
-        export_package(checkpoint_dir, tmp_path / "out")
+        export_package(checkpoint_dir, tmp_path / "out", reporter=reporter)
+    assert reporter.times == 1
     assert error.value.exit_code == 3 and error.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_texts_too_near_their_threshold_are_left_out_and_no_parity_failure(
+def test_near_golden_texts_are_left_out(
     model: SmartBertForSequenceClassification, checkpoint_dir: Path, tmp_path: Path, classifier: SmartBert
 ) -> None:
-    """Set the exit threshold to what one text's exit head says, up to rounding; that text stands there three times."""
+    """The exit threshold is the entropy at one text's exit head, up to rounding; three golden texts are this one."""
     tokens = classifier.tokenizer.encode(SENTENCES)
     traces = trace_rows(model, tokens, Policy(exit_threshold=0.5))
-    row = next(row for row, trace in enumerate(traces) if not np.isnan(trace.entropy_l).all())
-    near = float(traces[row].entropy_l[~np.isnan(traces[row].entropy_l)][0]) + 1e-5
+    row = next(row for row, trace in enumerate(traces) if not np.isnan(trace.uncertainty_l).all())
+    near = float(traces[row].uncertainty_l[~np.isnan(traces[row].uncertainty_l)][0]) + 1e-5
     checkpoint = Path(shutil.copytree(checkpoint_dir, tmp_path / "ckpt"))
     config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
     (checkpoint / "config.json").write_text(json.dumps({**config, "exit_threshold": near}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Opening a checkpoint: what export takes from it, and a named error with a hint for every folder that is none."""
+"""Opening a checkpoint: what an export needs of it, and a named error with a hint for every other folder."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def refusal(folder: Path) -> SmartBertError:
     return error.value
 
 
-def test_a_checkpoint_gives_its_model_labels_tokenizer_and_digest(
-    checkpoint_dir: Path, model: SmartBertForSequenceClassification
-) -> None:
+def test_opened_checkpoint(checkpoint_dir: Path, model: SmartBertForSequenceClassification) -> None:
     opened = open_checkpoint(checkpoint_dir)
     assert opened.labels == LABELS
     assert opened.pad_id == 0 and opened.type_ids
@@ -52,37 +50,37 @@ def test_a_checkpoint_gives_its_model_labels_tokenizer_and_digest(
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_half_precision_weights_are_opened_in_single_precision(damaged: Path) -> None:
+def test_half_precision_becomes_float32(damaged: Path) -> None:
     weights = load_file(damaged / "model.safetensors")
     change_weights(damaged, {name: tensor.half() for name, tensor in weights.items()})
     opened = open_checkpoint(damaged)
     assert {tensor.dtype for tensor in opened.model.parameters()} == {torch.float32}
 
 
-def test_a_training_report_comes_along(damaged: Path) -> None:
+def test_training_report(damaged: Path) -> None:
     report = {"base_model": "tiny", "texts": {}, "dev": {}, "dev_full_depth": {}, "settings": {}}
     (damaged / "training_report.json").write_text(json.dumps(report), encoding="utf-8")
     assert open_checkpoint(damaged).training == report
 
 
-def test_a_report_without_what_the_summary_tells_is_named(damaged: Path) -> None:
+def test_incomplete_training_report(damaged: Path) -> None:
     (damaged / "training_report.json").write_text('{"base_model": "tiny"}', encoding="utf-8")
     assert "lacks what smartbert-train writes" in str(refusal(damaged))
 
 
-def test_a_missing_folder_is_no_checkpoint(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     error = refusal(tmp_path / "nowhere")
     assert isinstance(error, ExportError)
     assert "nowhere is not a checkpoint: it has no config.json" in str(error)
     assert "smartbert-train" in error.hint
 
 
-def test_a_folder_without_weights_is_no_checkpoint(damaged: Path) -> None:
+def test_missing_weights_file(damaged: Path) -> None:
     (damaged / "model.safetensors").unlink()
     assert "it has no model.safetensors" in str(refusal(damaged))
 
 
-def test_a_family_that_cannot_be_exported_is_refused_with_those_that_can(tmp_path: Path) -> None:
+def test_unknown_family(tmp_path: Path) -> None:
     DistilBertModel(DistilBertConfig(vocab_size=50, dim=8, n_heads=2, n_layers=1, hidden_dim=8)).save_pretrained(
         tmp_path / "other"
     )
@@ -94,14 +92,14 @@ def test_a_family_that_cannot_be_exported_is_refused_with_those_that_can(tmp_pat
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", '"text"', ""])
-def test_a_config_that_is_no_config_is_named(damaged: Path, content: str) -> None:
+def test_bad_config(damaged: Path, content: str) -> None:
     (damaged / "config.json").write_text(content, encoding="utf-8")
     error = refusal(damaged)
     assert isinstance(error, ExportError)
     assert "config.json is not a model's config" in str(error)
 
 
-def test_a_missing_weight_is_named(damaged: Path) -> None:
+def test_missing_weight(damaged: Path) -> None:
     change_weights(damaged, {"gates.2.decide.bias": None})
     error = refusal(damaged)
     assert isinstance(error, ExportError)
@@ -109,7 +107,7 @@ def test_a_missing_weight_is_named(damaged: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_weight_that_is_not_a_number_is_named(damaged: Path, value: float) -> None:
+def test_weight_is_not_finite(damaged: Path, value: float) -> None:
     weight = load_file(damaged / "model.safetensors")["exits.1.dense.weight"]
     weight[3, 5] = value
     change_weights(damaged, {"exits.1.dense.weight": weight})
@@ -118,12 +116,12 @@ def test_a_weight_that_is_not_a_number_is_named(damaged: Path, value: float) -> 
     assert "the weight exits.1.dense.weight holds NaN or infinite values" in str(error)
 
 
-def test_a_weight_of_another_shape_is_refused(damaged: Path) -> None:
+def test_weight_of_other_shape(damaged: Path) -> None:
     change_weights(damaged, {"exits.1.classify.weight": torch.zeros(2, 16)})
     assert "cannot be loaded" in str(refusal(damaged))
 
 
-def test_weights_that_were_cut_off_are_refused(damaged: Path) -> None:
+def test_truncated_weights_file(damaged: Path) -> None:
     content = (damaged / "model.safetensors").read_bytes()
     (damaged / "model.safetensors").write_bytes(content[: len(content) // 2])
     error = refusal(damaged)
@@ -131,17 +129,17 @@ def test_weights_that_were_cut_off_are_refused(damaged: Path) -> None:
     assert "cannot be loaded" in str(error)
 
 
-def test_a_missing_tokenizer_is_named(damaged: Path) -> None:
+def test_missing_tokenizer(damaged: Path) -> None:
     for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (damaged / file).unlink(missing_ok=True)
     assert "tokenizer" in str(refusal(damaged))
 
 
-def test_a_damaged_training_report_is_named(damaged: Path) -> None:
+def test_damaged_training_report(damaged: Path) -> None:
     (damaged / "training_report.json").write_text('{"base_model": ', encoding="utf-8")
     assert "training_report.json" in str(refusal(damaged))
 
 
-def test_training_only_weights_in_the_file_are_left_out(damaged: Path) -> None:
+def test_training_only_weights_are_left_out(damaged: Path) -> None:
     change_weights(damaged, {"contrast.0.layers.0.weight": torch.ones(16, 32)})
     assert not [name for name in open_checkpoint(damaged).model.state_dict() if "contrast" in name]

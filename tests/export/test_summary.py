@@ -1,4 +1,4 @@
-"""SUMMARY.md: what a person finds in it, with and without a training report."""
+"""SUMMARY.md, with and without a training report, and the lines that smartbert-export prints."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from smartbert.evaluation.curves import Summary
 from smartbert.evaluation.evaluate import Evaluation
 from smartbert.evaluation.thresholds import ThresholdChoice
+from smartbert.training.report import TrainingReport
 from smartbert.training.settings import TrainingSettings
-from smartbert.training.train import TrainingReport
-from smartbert_export.quantize.agreement import Agreement, QuantizationReport, Refusal
+from smartbert_export.quantize.agreement import Agreement, QuantizationReport
 from smartbert_export.summary import export_lines, summary_text
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.open import open_package
@@ -50,7 +50,7 @@ def dev_evaluation(summary: Summary, full_depth: Summary) -> Evaluation:
     )
 
 
-def test_the_summary_names_labels_sizes_thresholds_and_origin(package_dir: Path) -> None:
+def test_model_facts(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
     manifest = open_package(package_dir).manifest
     assert "- labels: calm, loud, odd\n" in text
@@ -62,7 +62,7 @@ def test_the_summary_names_labels_sizes_thresholds_and_origin(package_dir: Path)
     assert "The checkpoint carries no training report." in text
 
 
-def test_every_part_stands_in_the_table_with_its_size(package_dir: Path) -> None:
+def test_parts_table(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ") and ".onnx" not in line]
     parts = [row for row in rows if len(row) == 8 and row[1].strip() == "separate-fp32"]
@@ -75,14 +75,14 @@ def test_every_part_stands_in_the_table_with_its_size(package_dir: Path) -> None
     assert gate[4].strip() == "skip_logit (batch)"
 
 
-def test_parity_stands_there_for_both_ways_of_running_texts(package_dir: Path) -> None:
+def test_parity_table(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
     row = r"^\| separate-fp32 \| (texts .*) \| 24 \| 0 \| 100.00% \| 100.00% \| under 1e-04 \|$"
-    ways = re.findall(row, text, flags=re.MULTILINE)
-    assert len(ways) == 2 and ways[0] == "texts one by one" and "batch" in ways[1]
+    modes = re.findall(row, text, flags=re.MULTILINE)
+    assert len(modes) == 2 and modes[0] == "texts one by one" and "batch" in modes[1]
 
 
-def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
+def test_training_report(package_dir: Path) -> None:
     opened = open_package(package_dir)
     policy = Policy(skip_threshold=0.5, exit_threshold=0.3)
     report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="the recording")
@@ -91,7 +91,7 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
         run="digest",
         base_model="tiny-encoder",
         settings=TrainingSettings(
-            stage1_epochs=4, plain_epochs=0, soft_epochs=1, stage2_epochs=3, seed=11, max_length=24
+            stage1_epochs=4, ungated_epochs=0, soft_epochs=1, stage2_epochs=3, seed=11, max_length=24
         ),
         versions={},
         texts={"train": 180, "validation": 20, "dev": 50},
@@ -108,7 +108,7 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
     )
     text = summary_text(opened.manifest, policy, (report,), {}, asdict(training))
     assert "Fine-tuned from `tiny-encoder` on 180 texts; thresholds chosen on 20 others" in text
-    assert "measured in PyTorch on 50 dev texts" in text
+    assert "evaluated in PyTorch on 50 dev texts" in text
     assert "accuracy 0.9200 with 2.25 layers run on average (0.9400 with 3.50 layers when no exit is taken)" in text
     assert "- recall: calm 0.7500, loud 1.0000" in text
     assert "- seed 11, 4 + 3 epochs, texts cut to 24 tokens" in text
@@ -117,24 +117,24 @@ def test_a_training_report_becomes_the_model_card(package_dir: Path) -> None:
 
 
 def rows_of(text: str, heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, without its two first lines."""
+    """The cells of the table under a heading, without its two head lines."""
     section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[2:]]
 
 
-def test_every_variant_has_its_parity_and_its_parts(variants_dir: Path) -> None:
+def test_tables_list_every_variant(variants_dir: Path) -> None:
     text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
     manifest = open_package(variants_dir).manifest
-    ways = [(row[0], row[1]) for row in rows_of(text, "Parity with PyTorch")]
+    modes = [(row[0], row[1]) for row in rows_of(text, "Parity with PyTorch")]
     names = [variant.name for variant in manifest.variants]
-    assert list(dict.fromkeys(name for name, _ in ways)) == names
-    assert len(ways) == 6 * 2 + 3, "the single graph takes one text a call"
+    assert list(dict.fromkeys(name for name, _ in modes)) == names
+    assert len(modes) == 6 * 2 + 3, "the single graph takes one text per call"
     listed = [(row[0], row[1]) for row in rows_of(text, "Parts")]
     assert listed == [(name, component.name) for name in names for component in manifest.in_variant(name)]
 
 
-def test_parts_that_stay_fp32_are_told_and_are_those_that_the_manifest_has_in_fp32(variants_dir: Path) -> None:
+def test_refused_parts_match_manifest(variants_dir: Path) -> None:
     text = (variants_dir / "SUMMARY.md").read_text(encoding="utf-8")
     manifest = open_package(variants_dir).manifest
     rows = rows_of(text, "Quantized parts")
@@ -147,11 +147,11 @@ def test_parts_that_stay_fp32_are_told_and_are_those_that_the_manifest_has_in_fp
     assert any(row[5] != "none" for row in rows), "the tiny model's int4 layers change too many labels"
 
 
-def test_a_summary_of_fp32_alone_says_nothing_of_quantizing(package_dir: Path) -> None:
+def test_fp32_has_no_quantization_table(package_dir: Path) -> None:
     assert "## Quantized parts" not in (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
 
 
-def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
+def test_printed_refusals(package_dir: Path) -> None:
     opened = open_package(package_dir)
     policy = opened.manifest.golden.policy
     report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="PyTorch")
@@ -160,10 +160,7 @@ def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
         precision="int8",
         texts=512,
         alone={"layer_01": poor, "layer_02": fair, "layer_03": fair},
-        refused=(
-            Refusal(part="layer_01", why="alone under 99%", agreement=poor),
-            Refusal(part="layer_03", why="together under 98%", agreement=fair),
-        ),
+        refused={"layer_01": "alone under 99%", "layer_03": "together under 98%"},
         together=Agreement(labels=0.985, exit_layers=0.9651),
     )
     lines = export_lines((report,), {"separate-int8": quantization})
@@ -177,7 +174,7 @@ def test_export_says_what_was_refused_and_why(package_dir: Path) -> None:
     ]
 
 
-def test_gates_that_skip_less_than_they_cost_are_pointed_out() -> None:
+def test_printed_gate_cost() -> None:
     (line,) = export_lines((), {}, 0.043, 384)
     assert (
         line.startswith("gates    skip 4.3% of the layers") and "about 6% of a layer" in line and "--no-gates" in line

@@ -1,4 +1,4 @@
-"""model.onnx answers in another language as in Python: Node's onnxruntime, from npm, given token ids.
+"""model.onnx in another language gives Python's answers: Node's onnxruntime, from npm, given token ids.
 
 Skipped where Node or npm is missing or the package cannot be had; no other test reaches a network.
 """
@@ -71,7 +71,7 @@ def node_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if node is None or npm is None:
         pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
-    (folder / "ask.js").write_text(SCRIPT, encoding="utf-8")
+    (folder / "run.js").write_text(SCRIPT, encoding="utf-8")
     (folder / "package.json").write_text('{"private": true}', encoding="utf-8")
     install = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=0"]
     try:
@@ -107,7 +107,7 @@ def single_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -
 def ask_node(folder: Path, model: Path, rows: list[dict[str, object]]) -> list[Answer]:
     (folder / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     done = subprocess.run(
-        ["node", "ask.js", str(model), "rows.json"],
+        ["node", "run.js", str(model), "rows.json"],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -129,14 +129,12 @@ def node_rows(opened: SmartBert) -> list[dict[str, object]]:
     return rows
 
 
-def test_node_gets_pythons_answers_for_every_sentence(
-    node_dir: Path, single_dir: Path, model: SmartBertForSequenceClassification
-) -> None:
+def test_node_matches_python(node_dir: Path, single_dir: Path, model: SmartBertForSequenceClassification) -> None:
     opened = SmartBert.load(single_dir)
     answers = ask_node(node_dir, single_dir / "graphs" / "model.onnx", node_rows(opened))
     assert len(answers) == len(THRESHOLDS) * len(SENTENCES)
     tokens = opened.tokenizer.encode(SENTENCES)
-    ways = set()
+    paths = set()
     for number, (skip_threshold, exit_threshold) in enumerate(THRESHOLDS):
         policy = Policy(
             skip_threshold=skip_threshold if skip_threshold >= 0 else model.config.skip_threshold,
@@ -145,13 +143,12 @@ def test_node_gets_pythons_answers_for_every_sentence(
         runtime = opened.classify(SENTENCES, policy=policy)
         pytorch = trace_rows(model, tokens, policy)
         found = answers[number * len(SENTENCES) : (number + 1) * len(SENTENCES)]
-        margin = {"skip_threshold": policy.skip_threshold, "exit_threshold": policy.exit_threshold}
-        clear = [row for row, trace in enumerate(pytorch) if trace.margin(**margin) > 1e-4]
+        clear = [row for row, trace in enumerate(pytorch) if trace.margin(policy) > 1e-4]
         assert len(clear) >= 23
         for row in clear:
             layers_run = tuple(layer for layer, ran in enumerate(found[row].layers_run, start=1) if ran)
             for wanted in (pytorch[row], runtime[row].trace):
                 assert (layers_run, found[row].exit_layer) == (wanted.layers_run, wanted.exit_layer), SENTENCES[row]
                 np.testing.assert_allclose(found[row].logits, wanted.logits_c, atol=1e-4)
-            ways.add((layers_run, found[row].exit_layer))
-    assert len(ways) >= 8, "the sentences take many different ways"
+            paths.add((layers_run, found[row].exit_layer))
+    assert len(paths) >= 8, "the sentences take many paths"

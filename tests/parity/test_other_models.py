@@ -1,4 +1,4 @@
-"""Parity does not hang on one model: text pairs, gates that skip every layer, heads that ask the mean, a RoBERTa."""
+"""Parity for other models: text pairs, gates that skip every layer, mean-pooled heads, a RoBERTa."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smartbert_runtime.parity.verify import require_parity, verify
 from smartbert_runtime.sessions.sessions import Sessions
 from tests import roberta
 from tests.conftest import SENTENCES, make_decisive, make_model, make_tokenizer
-from tests.parity.plain_models import plain_answer
+from tests.parity.paper_oracle import paper_answer
 
 PAIRS = tuple(reversed(SENTENCES))
 
@@ -49,7 +49,7 @@ def skipping_model() -> SmartBertForSequenceClassification:
 
 
 def mean_model() -> SmartBertForSequenceClassification:
-    """Gates and heads in which the mean of all tokens asks."""
+    """Gates and heads whose query is the mean of all tokens."""
     torch.manual_seed(7)
     config: SmartBertConfig = copy.deepcopy(make_model().config)
     config.head_query = "mean"
@@ -95,11 +95,11 @@ def roberta_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(roberta.make_model(), rows, tmp_path_factory.mktemp("roberta"), roberta.make_tokenizer())
 
 
-def test_two_classes_and_pairs_decide_as_pytorch_does(pairs_dir: Path) -> None:
+def test_two_classes_and_pairs(pairs_dir: Path) -> None:
     encoded = make_tokenizer()(list(SENTENCES), list(PAIRS), truncation=True, max_length=24)
     model = two_class_model()
     expected = [
-        plain_answer(model, ids, types)
+        paper_answer(model, ids, types)
         for ids, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
     ]
     clear = [row for row, answer in enumerate(expected) if answer.margin > 1e-4]
@@ -114,24 +114,24 @@ def test_two_classes_and_pairs_decide_as_pytorch_does(pairs_dir: Path) -> None:
     assert len({answer.exit_layer for answer in expected}) > 1
 
 
-def test_golden_pairs_travel_as_pairs(pairs_dir: Path) -> None:
+def test_golden_pairs(pairs_dir: Path) -> None:
     lines = (pairs_dir / "golden" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert {"text": SENTENCES[0], "text_pair": PAIRS[0]} in rows
     assert read_golden(open_package(pairs_dir)).tokens.token_type_ids_bs.any()
 
 
-def test_a_model_that_skips_everything_answers_from_the_embeddings(skipping_dir: Path) -> None:
+def test_model_skips_every_layer(skipping_dir: Path) -> None:
     encoded = make_tokenizer()(list(SENTENCES), truncation=True, max_length=24)
     model = skipping_model()
     for batch_size in (1, 24):
         predictions = SmartBert.load(skipping_dir).classify(SENTENCES, batch_size=batch_size)
         for ids, types, got in zip(encoded["input_ids"], encoded["token_type_ids"], predictions, strict=True):
             assert got.layers_run == () and got.layers_skipped == (1, 2, 3, 4) and got.exit_layer == 4
-            np.testing.assert_allclose(got.trace.logits_c, plain_answer(model, ids, types).logits_c, atol=1e-4)
+            np.testing.assert_allclose(got.trace.logits_c, paper_answer(model, ids, types).logits_c, atol=1e-4)
 
 
-def test_never_skipping_stands_above_a_gate_that_is_perfectly_sure(skipping_dir: Path) -> None:
+def test_no_skip_overrides_certain_gate(skipping_dir: Path) -> None:
     classifier = SmartBert.load(skipping_dir)
     (never,) = classifier.classify(["Off with her head!"], policy=Policy(no_skip=True, exit_threshold=0.0))
     assert never.layers_run == (1, 2, 3, 4)
@@ -143,13 +143,13 @@ OTHERS = {"mean_dir": (mean_model, make_tokenizer), "roberta_dir": (roberta.make
 
 
 @pytest.mark.parametrize("package", OTHERS)
-def test_other_heads_and_another_family_decide_as_pytorch_does(package: str, request: pytest.FixtureRequest) -> None:
+def test_other_heads_and_family(package: str, request: pytest.FixtureRequest) -> None:
     make, tokenizer = OTHERS[package]
     model, folder = make(), request.getfixturevalue(package)
     length = model.config.max_input_length
     encoded = tokenizer()(list(SENTENCES), truncation=True, max_length=length)["input_ids"]
     assert max(len(ids) for ids in encoded) == length
-    expected = [plain_answer(model, ids, [0] * len(ids)) for ids in encoded]
+    expected = [paper_answer(model, ids, [0] * len(ids)) for ids in encoded]
     clear = [row for row, answer in enumerate(expected) if answer.margin > 1e-4]
     assert len(clear) >= 22
     for batch_size in (1, 24):
@@ -162,7 +162,7 @@ def test_other_heads_and_another_family_decide_as_pytorch_does(package: str, req
     assert len({answer.layers_skipped for answer in expected}) > 1
 
 
-def test_a_roberta_package_says_what_it_is_and_pads_with_its_own_token(roberta_dir: Path) -> None:
+def test_roberta_facts_and_padding(roberta_dir: Path) -> None:
     manifest = open_package(roberta_dir).manifest
     assert (manifest.model.family, manifest.model.layers, manifest.model.max_length) == ("roberta", 3, 28)
     settings = json.loads((roberta_dir / "tokenizer" / "settings.json").read_text(encoding="utf-8"))
@@ -176,7 +176,7 @@ def test_a_roberta_package_says_what_it_is_and_pads_with_its_own_token(roberta_d
 @pytest.mark.parametrize(
     ("package", "parts"), [("pairs_dir", 13), ("skipping_dir", 13), ("mean_dir", 13), ("roberta_dir", 10)]
 )
-def test_the_recorded_answers_are_replayed(package: str, parts: int, request: pytest.FixtureRequest) -> None:
+def test_golden_samples_replay(package: str, parts: int, request: pytest.FixtureRequest) -> None:
     opened = open_package(request.getfixturevalue(package))
     sessions = Sessions(opened, opened.manifest.variant())
     report = require_parity(

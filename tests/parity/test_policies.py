@@ -1,4 +1,4 @@
-"""Every way of steering decides as PyTorch does: thresholds, no_skip, no_exit, max_layers, and all of them together."""
+"""Policies decide as the second PyTorch oracle does: thresholds, no_skip, no_exit, max_layers, and combinations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_runtime import Policy, SmartBert
 from tests.conftest import SENTENCES, make_tokenizer
-from tests.parity.plain_models import PlainAnswer, plain_answer
+from tests.parity.paper_oracle import PaperAnswer, paper_answer
 
 POLICIES: list[dict[str, Any]] = [
     {"exit_threshold": 0.0},
@@ -32,20 +32,20 @@ POLICIES: list[dict[str, Any]] = [
 ]
 
 
-def ask_pytorch(model: SmartBertForSequenceClassification, settings: dict[str, Any]) -> list[PlainAnswer]:
+def run_pytorch(model: SmartBertForSequenceClassification, settings: dict[str, Any]) -> list[PaperAnswer]:
     encoded = make_tokenizer()(list(SENTENCES), truncation=True, max_length=24)
     return [
-        plain_answer(model, ids, types, **settings)
+        paper_answer(model, ids, types, **settings)
         for ids, types in zip(encoded["input_ids"], encoded["token_type_ids"], strict=True)
     ]
 
 
 @pytest.mark.parametrize("batch_size", [1, 24])
 @pytest.mark.parametrize("settings", POLICIES, ids=lambda settings: "-".join(f"{k}={v}" for k, v in settings.items()))
-def test_decisions_are_pytorchs(
+def test_policy_matches_pytorch(
     classifier: SmartBert, model: SmartBertForSequenceClassification, settings: dict[str, Any], batch_size: int
 ) -> None:
-    expected = ask_pytorch(model, settings)
+    expected = run_pytorch(model, settings)
     predictions = classifier.classify(
         SENTENCES, policy=Policy(**{"exit_threshold": 0.5, **settings}), batch_size=batch_size
     )
@@ -61,14 +61,14 @@ def test_decisions_are_pytorchs(
         np.testing.assert_allclose(got.trace.logits_c, wanted.logits_c, atol=1e-4)
 
 
-def test_full_depth_runs_every_layer_and_asks_the_last_head(classifier: SmartBert) -> None:
+def test_full_depth_preset(classifier: SmartBert) -> None:
     for prediction in classifier.classify(SENTENCES, policy=classifier.policy("full-depth")):
         assert prediction.layers_run == (1, 2, 3, 4)
         assert prediction.layers_skipped == () and prediction.exit_layer == 4
-        assert np.isnan(prediction.trace.skip_logit_l).all() and np.isnan(prediction.trace.entropy_l).all()
+        assert np.isnan(prediction.trace.skip_logit_l).all() and np.isnan(prediction.trace.uncertainty_l).all()
 
 
-def test_max_layers_counts_layers_that_ran_and_its_last_one_answers(classifier: SmartBert) -> None:
+def test_max_layers_counts_layers_run(classifier: SmartBert) -> None:
     predictions = classifier.classify(SENTENCES, policy=Policy(no_exit=True, max_layers=1))
     assert all(len(prediction.layers_run) == 1 for prediction in predictions)
     assert all(prediction.exit_layer == prediction.layers_run[0] for prediction in predictions)

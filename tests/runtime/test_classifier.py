@@ -1,4 +1,4 @@
-"""classifier: one answer a text in the order given, the same whatever shares its batch, and PyTorch's."""
+"""classifier: one answer per text in the given order, independent of its batch, and equal to PyTorch's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from smartbert_runtime import Policy, Prediction, SmartBert
 from smartbert_runtime.errors import ConfigError, InputError, IntegrityError, ManifestError
 from smartbert_runtime.trace import Trace
 from tests.conftest import LABELS, SENTENCES
-from tests.runtime.packages import flip_byte
+from tests.package_folders import flip_byte
 
 SECOND_TEXTS = SENTENCES[7:] + SENTENCES[:7]
 JSON_KEYS = ["index", "text", "label", "score", "probabilities", "exit_layer", "layers_run", "layers_skipped"]
@@ -35,7 +35,7 @@ def assert_same(found: list[Prediction], expected: list[Prediction]) -> None:
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_answers_are_those_of_the_torch_model(classifier: SmartBert, model: SmartBertForSequenceClassification) -> None:
+def test_classify_matches_oracle(classifier: SmartBert, model: SmartBertForSequenceClassification) -> None:
     expected = trace_rows(model, classifier.tokenizer.encode(SENTENCES), Policy(exit_threshold=0.5))
     found = classifier.classify(SENTENCES)
     assert [prediction.trace.decisions() for prediction in found] == [trace.decisions() for trace in expected]
@@ -44,9 +44,7 @@ def test_answers_are_those_of_the_torch_model(classifier: SmartBert, model: Smar
         assert prediction.label == LABELS[int(trace.logits_c.argmax())]
 
 
-def test_pairs_are_answered_as_the_torch_model_does(
-    classifier: SmartBert, model: SmartBertForSequenceClassification
-) -> None:
+def test_pairs_match_oracle(classifier: SmartBert, model: SmartBertForSequenceClassification) -> None:
     tokens = classifier.tokenizer.encode(SENTENCES, SECOND_TEXTS)
     expected = trace_rows(model, tokens, Policy(exit_threshold=0.5))
     found = classifier.classify(SENTENCES, text_pairs=SECOND_TEXTS, batch_size=5)
@@ -56,7 +54,7 @@ def test_pairs_are_answered_as_the_torch_model_does(
         np.testing.assert_allclose(prediction.trace.logits_c, trace.logits_c, rtol=0, atol=1e-5)
 
 
-def test_answers_come_in_the_order_of_the_texts(classifier: SmartBert) -> None:
+def test_answers_in_text_order(classifier: SmartBert) -> None:
     lengths = [len(text) for text in SENTENCES]
     assert lengths != sorted(lengths)
     found = classifier.classify(SENTENCES, batch_size=4)
@@ -65,13 +63,13 @@ def test_answers_come_in_the_order_of_the_texts(classifier: SmartBert) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 1000])
-def test_batch_size_never_changes_an_answer(classifier: SmartBert, batch_size: int) -> None:
+def test_batch_size_changes_nothing(classifier: SmartBert, batch_size: int) -> None:
     for policy in (None, Policy(exit_threshold=0.7, no_skip=True)):
         whole = classifier.classify(SENTENCES, policy=policy)
         assert_same(classifier.classify(SENTENCES, policy=policy, batch_size=batch_size), whole)
 
 
-def test_the_label_is_the_likeliest_and_probabilities_are_complete(classifier: SmartBert) -> None:
+def test_label_and_probabilities(classifier: SmartBert) -> None:
     for prediction in classifier.classify(SENTENCES):
         assert tuple(prediction.probabilities) == LABELS
         assert sum(prediction.probabilities.values()) == pytest.approx(1.0)
@@ -80,7 +78,7 @@ def test_the_label_is_the_likeliest_and_probabilities_are_complete(classifier: S
     assert classifier.labels == LABELS
 
 
-def test_the_package_policy_applies_unless_another_is_given(classifier: SmartBert) -> None:
+def test_default_and_given_policy(classifier: SmartBert) -> None:
     text = "Down, down, down."
     (packaged,) = classifier.classify([text])
     assert (packaged.layers_run, packaged.layers_skipped, packaged.exit_layer) == ((3,), (1, 2, 4), 4)
@@ -88,7 +86,7 @@ def test_the_package_policy_applies_unless_another_is_given(classifier: SmartBer
     assert (full.layers_run, full.layers_skipped, full.exit_layer) == ((1, 2, 3, 4), (), 4)
 
 
-def test_latency_counts_to_the_texts_own_answer(classifier: SmartBert) -> None:
+def test_latency_ends_at_own_answer(classifier: SmartBert) -> None:
     started = time.perf_counter()
     early, late = sorted(
         classifier.classify(["We are all mad here.", "Would the fall never come to an end?"]),
@@ -101,14 +99,14 @@ def test_latency_counts_to_the_texts_own_answer(classifier: SmartBert) -> None:
     assert 0.0 < early.latency_ms < late.latency_ms
 
 
-def test_no_texts_give_no_answers(classifier: SmartBert) -> None:
+def test_no_texts(classifier: SmartBert) -> None:
     assert classifier.classify([]) == []
 
 
 # The line that --format json prints
 
 
-def test_as_dict_has_exactly_the_keys_of_the_contract(classifier: SmartBert) -> None:
+def test_as_dict_keys(classifier: SmartBert) -> None:
     (prediction,) = classifier.classify(["Down, down, down."])
     line = prediction.as_dict(7)
     assert list(line) == [*JSON_KEYS, "latency_ms"]
@@ -119,7 +117,7 @@ def test_as_dict_has_exactly_the_keys_of_the_contract(classifier: SmartBert) -> 
     assert (line["score"], line["latency_ms"]) == (prediction.score, prediction.latency_ms)
 
 
-def test_as_dict_of_a_pair_adds_its_second_text_and_nothing_else(classifier: SmartBert) -> None:
+def test_as_dict_of_pair(classifier: SmartBert) -> None:
     (prediction,) = classifier.classify(["Do cats eat bats?"], text_pairs=["Do bats eat cats?"])
     line = prediction.as_dict(0)
     assert set(line) == {*JSON_KEYS, "latency_ms", "text_pair"}
@@ -129,13 +127,13 @@ def test_as_dict_of_a_pair_adds_its_second_text_and_nothing_else(classifier: Sma
 # Long texts
 
 
-def test_a_text_that_was_cut_says_so(classifier: SmartBert) -> None:
+def test_truncated_flag(classifier: SmartBert) -> None:
     short, long = classifier.classify(["Off with her head!", "Off with her head! " * 20])
     assert (short.truncated, long.truncated) == (False, True)
     assert len(long.text) == len("Off with her head! ") * 20
 
 
-def test_without_truncation_a_longer_text_is_refused(classifier: SmartBert) -> None:
+def test_no_truncate_refuses_long_text(classifier: SmartBert) -> None:
     with pytest.raises(InputError, match="longer than the model's"):
         classifier.classify(["Off with her head!", "Off with her head! " * 20], truncate=False)
 
@@ -143,38 +141,38 @@ def test_without_truncation_a_longer_text_is_refused(classifier: SmartBert) -> N
 # What is refused
 
 
-def test_one_string_in_place_of_a_list_is_refused(classifier: SmartBert) -> None:
+def test_string_for_texts_is_refused(classifier: SmartBert) -> None:
     with pytest.raises(InputError, match="a list of texts, not one string") as caught:
         classifier.classify("Off with her head!")
     assert caught.value.hint == "classify([text])"
 
 
-def test_one_string_in_place_of_a_list_of_second_texts_is_refused(classifier: SmartBert) -> None:
+def test_string_for_pairs_is_refused(classifier: SmartBert) -> None:
     with pytest.raises(InputError, match="not one string"):
         classifier.classify(["Do cats eat bats?", "Do bats eat cats?"], text_pairs="no")
 
 
 @pytest.mark.parametrize("empty", ["", "  \n\t"])
-def test_an_empty_text_is_refused_by_its_number(classifier: SmartBert, empty: str) -> None:
+def test_empty_text_names_number(classifier: SmartBert, empty: str) -> None:
     with pytest.raises(InputError, match=r"^text 2 is empty$"):
         classifier.classify(["a", empty])
     with pytest.raises(InputError, match=r"^second text 1 is empty$"):
         classifier.classify(["a", "b"], text_pairs=[empty, "c"])
 
 
-def test_texts_and_second_texts_of_unlike_number_are_refused(classifier: SmartBert) -> None:
+def test_unequal_numbers_of_pairs(classifier: SmartBert) -> None:
     for pairs in (["c"], [], ["c", "d", "e"]):
         with pytest.raises(InputError, match=f"2 texts but {len(pairs)} second texts"):
             classifier.classify(["a", "b"], text_pairs=pairs)
 
 
-def test_half_an_emoji_is_refused_as_input(classifier: SmartBert) -> None:
+def test_half_emoji_is_refused(classifier: SmartBert) -> None:
     # JSON can hold one half of a surrogate pair, as cut messages do: "\\ud83d".
     with pytest.raises(InputError):
         classifier.classify([json.loads('"so late \\ud83d"')])
 
 
-def test_a_batch_size_below_one_and_an_unknown_preset_are_refused(classifier: SmartBert) -> None:
+def test_bad_batch_size_and_preset(classifier: SmartBert) -> None:
     with pytest.raises(ConfigError, match="batch_size must be 1 or more, not 0"):
         classifier.classify(["a"], batch_size=0)
     with pytest.raises(ConfigError, match="no preset 'fast'") as caught:
@@ -185,14 +183,14 @@ def test_a_batch_size_below_one_and_an_unknown_preset_are_refused(classifier: Sm
 # Folders
 
 
-def test_load_takes_the_variant_asked_for_or_lists_what_there_is(package_dir: Path) -> None:
+def test_load_chooses_variant(package_dir: Path) -> None:
     assert SmartBert.load(package_dir, layout="separate", precision="fp32").sessions.variant.name == "separate-fp32"
     with pytest.raises(ManifestError, match="layout fused and precision any") as caught:
         SmartBert.load(str(package_dir), layout="fused")
     assert caught.value.hint == "it holds: separate-fp32"
 
 
-def test_a_missing_or_edited_policy_file_is_found_at_load(package_copy: Path) -> None:
+def test_damaged_policy_file_at_load(package_copy: Path) -> None:
     file = package_copy / "policy.json"
     text = file.read_text(encoding="utf-8")
     file.write_text(text.replace('"exit_threshold": 0.5', '"exit_threshold": 0.9'), encoding="utf-8")
@@ -203,7 +201,7 @@ def test_a_missing_or_edited_policy_file_is_found_at_load(package_copy: Path) ->
         SmartBert.load(package_copy)
 
 
-def test_a_changed_tokenizer_is_found_at_load(package_copy: Path) -> None:
+def test_changed_tokenizer_at_load(package_copy: Path) -> None:
     flip_byte(package_copy / "tokenizer" / "tokenizer.json", 500)
     with pytest.raises(IntegrityError, match=r"tokenizer/tokenizer\.json does not match"):
         SmartBert.load(package_copy)
@@ -212,7 +210,7 @@ def test_a_changed_tokenizer_is_found_at_load(package_copy: Path) -> None:
 # stream, threads, forks, closing
 
 
-def test_a_stream_gives_what_classify_gives_and_reads_no_further_than_it_must(package_dir: Path) -> None:
+def test_stream_matches_classify(package_dir: Path) -> None:
     model = SmartBert.load(package_dir)
     read = []
 
@@ -228,7 +226,7 @@ def test_a_stream_gives_what_classify_gives_and_reads_no_further_than_it_must(pa
     assert len(read) == 48  # three windows of 8 batches of 2
 
 
-def test_a_stream_takes_pairs_and_refuses_a_mixture(package_dir: Path) -> None:
+def test_stream_of_pairs(package_dir: Path) -> None:
     model = SmartBert.load(package_dir)
     pairs = list(zip(SENTENCES[:5], SENTENCES[5:10], strict=True))
     (expected,) = model.classify([pairs[0][0]], text_pairs=[pairs[0][1]])
@@ -247,23 +245,23 @@ def test_a_stream_takes_pairs_and_refuses_a_mixture(package_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
-def test_many_threads_get_the_answers_of_one(package_dir: Path, batch_size: int) -> None:
+def test_threads_classify_at_once(package_dir: Path, batch_size: int) -> None:
     model, other = SmartBert.load(package_dir, threads=1), SmartBert.load(package_dir, threads=1)
 
-    def ask(asked: SmartBert) -> list[Trace]:
-        return [answer.trace for answer in asked.classify(SENTENCES, batch_size=batch_size)]
+    def traces_of(classifier: SmartBert) -> list[Trace]:
+        return [answer.trace for answer in classifier.classify(SENTENCES, batch_size=batch_size)]
 
-    expected = ask(other)
+    expected = traces_of(other)
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(lambda _: ask(model), range(32)))
+        found = list(pool.map(lambda _: traces_of(model), range(32)))
     for traces in found:
         for trace, wanted in zip(traces, expected, strict=True):
             assert trace.decisions() == wanted.decisions()
             assert np.array_equal(trace.logits_c, wanted.logits_c)
 
 
-def _ask_in_child(model: SmartBert, answers: Any) -> None:
-    # The arena that all sessions share may be locked for ever: by another thread, when this child was forked.
+def _classify_in_child(model: SmartBert, answers: Any) -> None:
+    # The shared arena may be locked forever, by another thread at the moment of the fork.
     options = model.sessions.open("gate_01").get_session_options()
     with pytest.raises(RuntimeError, match="use_env_allocators"):
         options.get_session_config_entry("session.use_env_allocators")
@@ -272,13 +270,12 @@ def _ask_in_child(model: SmartBert, answers: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_a_forked_child_answers_with_graphs_of_its_own(package_dir: Path) -> None:
+def test_forked_child_classifies(package_dir: Path) -> None:
     model = SmartBert.load(package_dir, threads=2)
     expected = [answer.label for answer in model.classify(SENTENCES, batch_size=1)]
-    assert model.sessions._lanes, "what the children must neither use nor end"
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
-    children = [context.Process(target=_ask_in_child, args=(model, answers)) for _ in range(2)]
+    children = [context.Process(target=_classify_in_child, args=(model, answers)) for _ in range(2)]
     for child in children:
         child.start()
     assert [answers.get(timeout=60) for _ in children] == [expected] * 2
@@ -288,13 +285,13 @@ def test_a_forked_child_answers_with_graphs_of_its_own(package_dir: Path) -> Non
     assert [answer.label for answer in model.classify(SENTENCES)] == expected
 
 
-def test_loading_is_no_part_of_a_deadline(package_dir: Path) -> None:
+def test_deadline_excludes_loading(package_dir: Path) -> None:
     model = SmartBert.load(package_dir)
     model.classify(SENTENCES[:1], policy=Policy(deadline_ms=1e6, max_layers=1, no_skip=True))
     assert len(model.sessions.placements()) == len(model.package.manifest.components)
 
 
-def test_a_closed_model_says_so(package_dir: Path) -> None:
+def test_closed_model_is_refused(package_dir: Path) -> None:
     with SmartBert.load(package_dir) as model:
         model.classify(SENTENCES[:1])
         assert model.sessions.placements()

@@ -1,4 +1,4 @@
-"""inspect: what a folder holds, counted without running a text, and by whom its nodes would be taken."""
+"""inspection: what a folder holds, counted without running a text, and its operator coverage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from smartbert_runtime.inspection import Inspection, VariantFacts, inspect_packa
 from smartbert_runtime.package.open import open_package
 from smartbert_runtime.sessions.providers import CPU
 from tests.conftest import LABELS, LAYERS
-from tests.runtime.packages import VARIANTS, flip_byte
+from tests.package_folders import VARIANTS, flip_byte
 
 PHONES = ["CoreMLExecutionProvider (MLProgram)", "CoreMLExecutionProvider (NeuralNetwork)", "NnapiExecutionProvider"]
 
@@ -27,7 +27,7 @@ def variant(found: Inspection, name: str) -> VariantFacts:
     return facts
 
 
-def test_facts_of_the_model_are_those_of_the_manifest(found: Inspection, layouts_dir: Path) -> None:
+def test_model_facts(found: Inspection, layouts_dir: Path) -> None:
     manifest = open_package(layouts_dir).manifest
     assert (found.family, found.layers, found.hidden_size, found.max_length) == ("bert", LAYERS, 32, 24)
     assert (found.labels, found.fixed_shape, found.notes) == (LABELS, None, ())
@@ -35,9 +35,7 @@ def test_facts_of_the_model_are_those_of_the_manifest(found: Inspection, layouts
     assert set(found.packages) == {"smartbert", "torch", "transformers", "onnx"}
 
 
-def test_every_variant_is_listed_with_its_presets_and_parts_in_running_order(
-    found: Inspection, layouts_dir: Path
-) -> None:
+def test_variants_with_presets_and_parts(found: Inspection, layouts_dir: Path) -> None:
     manifest = open_package(layouts_dir).manifest
     assert [facts.variant.name for facts in found.variants] == VARIANTS
     for facts in found.variants:
@@ -48,7 +46,7 @@ def test_every_variant_is_listed_with_its_presets_and_parts_in_running_order(
     assert [part.part for part in variant(found, "single-fp32").parts] == ["model"]
 
 
-def test_a_parts_facts_are_those_of_its_file(found: Inspection, layouts_dir: Path) -> None:
+def test_part_facts(found: Inspection, layouts_dir: Path) -> None:
     by_name = {part.part: part for part in variant(found, "fused-fp32").parts}
     block = by_name["block_02"]
     assert (block.role, block.file) == ("block", "graphs/block_02.onnx")
@@ -59,14 +57,14 @@ def test_a_parts_facts_are_those_of_its_file(found: Inspection, layouts_dir: Pat
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variants_size_counts_each_file_that_it_reads_once(found: Inspection, layouts_dir: Path, name: str) -> None:
+def test_variant_size(found: Inspection, layouts_dir: Path, name: str) -> None:
     manifest = open_package(layouts_dir).manifest
     entries = [component.files[name] for component in manifest.in_variant(name)]
     files = {entry.file for entry in entries}
     assert variant(found, name).bytes == sum((layouts_dir / file).stat().st_size for file in files)
 
 
-def test_every_part_says_what_phones_would_take(found: Inspection) -> None:
+def test_coverage_of_every_part(found: Inspection) -> None:
     for facts in found.variants:
         for part in facts.parts:
             assert list(part.coverage) == PHONES
@@ -74,16 +72,14 @@ def test_every_part_says_what_phones_would_take(found: Inspection) -> None:
                 assert 0 <= taken <= nodes and nodes > 0
 
 
-def test_without_providers_nothing_is_loaded_and_with_them_every_node_is_placed(
-    found: Inspection, package_dir: Path
-) -> None:
+def test_placements_with_providers(found: Inspection, package_dir: Path) -> None:
     assert {part.placement == {} for facts in found.variants for part in facts.parts} == {True}
     (facts,) = inspect_package(open_package(package_dir), providers=[CPU]).variants
     for part in facts.parts:
         assert list(part.placement) == [CPU] and part.placement[CPU] > 5
 
 
-def test_files_are_hashed_when_they_are_loaded(package_copy: Path) -> None:
+def test_loaded_files_are_hashed(package_copy: Path) -> None:
     flip_byte(package_copy / "graphs" / "gate_03.onnx", 500)
     package = open_package(package_copy)
     inspect_package(package)
@@ -91,12 +87,12 @@ def test_files_are_hashed_when_they_are_loaded(package_copy: Path) -> None:
         inspect_package(package, providers=[CPU])
 
 
-def test_an_unknown_provider_is_refused(package_dir: Path) -> None:
+def test_unknown_provider_is_refused(package_dir: Path) -> None:
     with pytest.raises(ProviderError, match="no provider 'WarpDriveExecutionProvider'"):
         inspect_package(open_package(package_dir), providers=["WarpDriveExecutionProvider"])
 
 
-def test_as_dict_is_ready_for_json(found: Inspection) -> None:
+def test_as_dict_is_json(found: Inspection) -> None:
     document = json.loads(json.dumps(found.as_dict()))
     assert [facts["variant"]["name"] for facts in document["variants"]] == VARIANTS
     assert document["variants"][0]["parts"][0]["inputs"][0] == "input_ids (batch,sequence)"

@@ -1,4 +1,4 @@
-"""tokenizer: the ids that the checkpoint's own tokenizer gives, padding, truncation, and what is refused."""
+"""tokenizer: the same ids as the checkpoint's tokenizer, padding, truncation, and what is refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def expected(texts: tuple[str, ...], pairs: tuple[str, ...] | None, limit: int) 
 
 
 @pytest.mark.parametrize("pairs", [None, SENTENCES[::-1] + ODD_TEXTS[::-1]])
-def test_ids_are_those_of_the_transformers_tokenizer(classifier: SmartBert, pairs: tuple[str, ...] | None) -> None:
+def test_ids_match_transformers(classifier: SmartBert, pairs: tuple[str, ...] | None) -> None:
     texts = SENTENCES + ODD_TEXTS
     tokens = classifier.tokenizer.encode(texts, pairs)
     wanted = expected(texts, pairs, classifier.tokenizer.settings.max_length)
@@ -46,27 +46,27 @@ def test_ids_are_those_of_the_transformers_tokenizer(classifier: SmartBert, pair
     assert bool(tokens.token_type_ids_bs.any()) == (pairs is not None)
 
 
-def test_texts_are_cut_at_the_length_that_the_model_was_made_with(classifier: SmartBert) -> None:
+def test_texts_are_truncated(classifier: SmartBert) -> None:
     assert classifier.tokenizer.settings.max_length == 24
     assert classifier.package.manifest.model.max_length == 24
     assert classifier.tokenizer.encode(SENTENCES).input_ids_bs.shape == (len(SENTENCES), 24)
 
 
-def test_exactly_the_longer_texts_are_flagged_as_truncated() -> None:
+def test_truncated_flags() -> None:
     # [CLS] and [SEP] leave six of eight.
     tokens = Tokenizer(FILE, SETTINGS).encode(["a b c d e", "a b c d e f", "a b c d e f g"])
     assert tokens.truncated == (False, False, True)
     assert tokens.attention_mask_bs.sum(axis=1).tolist() == [7, 8, 8]
 
 
-def test_of_a_pair_the_longer_text_is_cut_first() -> None:
+def test_longer_text_of_pair_is_cut() -> None:
     tokenizer = Tokenizer(FILE, SETTINGS)
     tokens = tokenizer.encode(["a b", "a b c d e f"], ["c d e", "x"])
     assert tokens.truncated == (False, True)
     assert tokens.token_type_ids_bs.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 1, 1]]
 
 
-def test_no_truncate_refuses_longer_texts_and_names_the_limit() -> None:
+def test_no_truncate_names_limit() -> None:
     tokenizer = Tokenizer(FILE, SETTINGS)
     with pytest.raises(InputError, match=r"longer than the model's 8 tokens: 'g f e d c b a'") as caught:
         tokenizer.encode(["a b c", "g f e d c b a"], truncate=False)
@@ -74,24 +74,24 @@ def test_no_truncate_refuses_longer_texts_and_names_the_limit() -> None:
     assert tokenizer.encode(["a b c d e f"], truncate=False).truncated == (False,)
 
 
-def test_no_truncate_refuses_a_pair_that_is_too_long_together() -> None:
+def test_no_truncate_refuses_long_pair() -> None:
     with pytest.raises(InputError, match="longer than the model's 8 tokens"):
         Tokenizer(FILE, SETTINGS).encode(["a b c"], ["d e f"], truncate=False)
 
 
-def test_shorter_rows_are_padded_on_the_right_with_the_padding_id() -> None:
+def test_padding_on_the_right() -> None:
     tokens = Tokenizer(FILE, replace(SETTINGS, pad_id=4)).encode(["a", "a b c"])
     a, b, c = (make_tokenizer().convert_tokens_to_ids(letter) for letter in "abc")
     assert tokens.input_ids_bs.tolist() == [[2, a, 3, 4, 4], [2, a, b, c, 3]]
     assert tokens.attention_mask_bs.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
 
 
-def test_batches_hold_rows_of_like_length_and_each_row_once() -> None:
+def test_batches_by_length() -> None:
     assert list(batches_by_length([5, 1, 4, 1, 3], 2)) == [[1, 3], [4, 2], [0]]
     assert list(batches_by_length([], 2)) == []
 
 
-def test_texts_beyond_one_call_of_the_library_are_all_there() -> None:
+def test_more_texts_than_a_chunk() -> None:
     tokenizer = Tokenizer(FILE, SETTINGS)
     texts = ["a", "a b"] * (CHUNK // 2) + ["a b c d e f g"]
     found = tokenizer.tokenize(texts, pairs=None)
@@ -102,12 +102,12 @@ def test_texts_beyond_one_call_of_the_library_are_all_there() -> None:
     assert pairs[-1].type_ids_s.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_segments_stay_zero_for_a_model_that_does_not_number_them() -> None:
+def test_segments_stay_zero() -> None:
     tokens = Tokenizer(FILE, replace(SETTINGS, type_ids=False)).encode(["a"], ["b"])
     assert tokens.token_type_ids_bs.tolist() == [[0, 0, 0, 0, 0]]
 
 
-def test_rows_picks_in_order_and_drops_the_padding_that_none_needs() -> None:
+def test_rows_drop_padding() -> None:
     tokens = Tokenizer(FILE, SETTINGS).encode(["a b c d e f g", "a", "b c"]).rows([2, 1])
     b, c, a = (make_tokenizer().convert_tokens_to_ids(letter) for letter in "bca")
     assert tokens.input_ids_bs.tolist() == [[2, b, c, 3], [2, a, 3, 0]]
@@ -116,7 +116,7 @@ def test_rows_picks_in_order_and_drops_the_padding_that_none_needs() -> None:
     assert tokens.truncated == (False, False)
 
 
-def test_padding_and_truncation_inside_tokenizer_json_do_not_count() -> None:
+def test_settings_override_tokenizer_json() -> None:
     own = FastTokenizer.from_buffer(FILE)
     own.enable_truncation(3)
     own.enable_padding(length=20)
@@ -125,12 +125,12 @@ def test_padding_and_truncation_inside_tokenizer_json_do_not_count() -> None:
     assert tokens.truncated == (False,)
 
 
-def test_a_tokenizer_file_that_cannot_be_read_is_a_manifest_error() -> None:
+def test_damaged_tokenizer_file() -> None:
     with pytest.raises(ManifestError, match=r"tokenizer\.json cannot be read"):
         Tokenizer(b'{"version": "1.0"}', SETTINGS)
 
 
-def test_the_packages_settings_are_those_of_the_checkpoint(classifier: SmartBert) -> None:
+def test_settings_of_package(classifier: SmartBert) -> None:
     package = open_package(classifier.package.root)
     settings = json.loads(package.read(package.manifest.tokenizer.settings))
     assert (settings["pad_id"], settings["type_ids"]) == (make_tokenizer().pad_token_id, True)

@@ -1,25 +1,34 @@
-"""What the tests of the training side share: a model of their own, one padded batch, one real tiny training run."""
+"""What the tests of the training side share: a fresh model, one padded batch, one real tiny training run."""
 
 from __future__ import annotations
 
 import copy
+import gc
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from smartbert.configuration import SmartBertConfig
-from smartbert.data.task_data import DataSource, TaskData, load_task
+from smartbert.data.sources import DataSource
+from smartbert.data.splits import TaskData, load_task
 from smartbert.modeling import SmartBertForSequenceClassification
+from smartbert.training.report import TrainingReport
 from smartbert.training.settings import TrainingSettings
-from smartbert.training.train import TrainingReport, train
+from smartbert.training.train import train
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, SENTENCES, make_model, make_tokenizer
 
 Batch = dict[str, Tensor]
+
+# The Trainer collects garbage at the end of each stage: the imported libraries' objects need not be looked through.
+gc.freeze()
 
 # High rates, so that a few dozen steps are enough for gates and exits to decide now this way, now that. Every field is
 # given: another default changes no test.
@@ -27,7 +36,7 @@ TINY_SETTINGS = TrainingSettings(
     arm="smartbert",
     stage1_epochs=2,
     soft_epochs=1,
-    plain_epochs=0,
+    ungated_epochs=0,
     stage2_epochs=1,
     gate_lambda=0.0,
     eta1=0.1,
@@ -87,16 +96,49 @@ def with_config(model: SmartBertForSequenceClassification, **changes: Any) -> Sm
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """A training run that went through: its checkpoint folder, what it returned, and every line it said."""
+    """A completed training run: its checkpoint folder, what it returned, and every line of its log.
+
+    working_folders: copies of the working folder as it was at each line of the log, named by the line's number.
+    """
 
     output: Path
     report: TrainingReport
-    said: tuple[str, ...]
+    log: tuple[str, ...]
+    working_folders: Path
+
+    def interrupt_at(self, line: str, output: Path) -> None:
+        """Leave for `output` what the run would have left if interrupted at the first line that begins so."""
+        number = next(number for number, text in enumerate(self.log) if text.startswith(line))
+        shutil.copytree(self.working_folders / str(number), output.with_name(f"{output.name}.partial"))
+
+
+def train_in(folder: Path, encoder: Path, data: TaskData, settings: TrainingSettings) -> TrainedRun:
+    """Train without a break, FOLDER/run/ckpt the output."""
+    output, working_folders, lines = folder / "run" / "ckpt", folder / "working", list[str]()
+
+    def log(line: str) -> None:
+        shutil.copytree(output.with_name("ckpt.partial"), working_folders / str(len(lines)))
+        lines.append(line)
+
+    report = train(str(encoder), data, output, settings, log=log)
+    return TrainedRun(output=output, report=report, log=tuple(lines), working_folders=working_folders)
+
+
+def epochs(log: Sequence[str]) -> list[str]:
+    """The epochs that a log reports: "stage 1: epoch 2", ..."""
+    return [line.split("  ")[0] for line in log if "epoch" in line]
+
+
+def differing_weights(one: Path, other: Path) -> list[str]:
+    """Names of the weights of two checkpoints that are not bit-equal."""
+    first, second = (load_file(checkpoint / "model.safetensors") for checkpoint in (one, other))
+    assert list(first) == list(second)
+    return [name for name in first if not torch.equal(first[name], second[name])]
 
 
 @pytest.fixture
 def fresh_model() -> SmartBertForSequenceClassification:
-    """The tiny model anew, for tests that train it or change it."""
+    """A new tiny model, for tests that train or change it."""
     return make_model()
 
 
@@ -134,7 +176,4 @@ def task_data(tmp_path_factory: pytest.TempPathFactory) -> TaskData:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> TrainedRun:
     """One unbroken run with TINY_SETTINGS; read only."""
-    output = tmp_path_factory.mktemp("run") / "ckpt"
-    said: list[str] = []
-    report = train(str(encoder_dir), task_data, output, TINY_SETTINGS, say=said.append)
-    return TrainedRun(output=output, report=report, said=tuple(said))
+    return train_in(tmp_path_factory.mktemp("trained"), encoder_dir, task_data, TINY_SETTINGS)

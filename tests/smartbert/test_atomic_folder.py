@@ -1,4 +1,4 @@
-"""staging.py: a folder appears whole or not at all, and what stood there before survives every failure."""
+"""atomic_folder.py: a folder appears whole or not at all, and what stood there before survives every failure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def _tree(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A target that exists already, one file in it that says it is ours."""
+    """A target that exists already, with a file in it by which it is recognized as ours."""
     target = tmp_path / "out"
     target.mkdir()
     (target / "config.json").write_text("kept", encoding="utf-8")
     return target
 
 
-def test_the_folder_appears_when_the_body_is_done_and_not_before(tmp_path: Path) -> None:
+def test_folder_appears_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "out"
     with atomic_folder(target, overwrite=False) as staging:
         (staging / "a.txt").write_text("whole", encoding="utf-8")
@@ -41,7 +41,7 @@ def test_the_folder_appears_when_the_body_is_done_and_not_before(tmp_path: Path)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_a_body_that_raises_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_error_leaves_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), atomic_folder(tmp_path / "out", overwrite=False) as staging:
         (staging / "half.txt").write_text("half", encoding="utf-8")
         raise error("in the middle")
@@ -49,21 +49,21 @@ def test_a_body_that_raises_leaves_nothing(tmp_path: Path, error: type[BaseExcep
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_a_body_that_raises_leaves_the_old_folder_as_it_was(old: Path, error: type[BaseException]) -> None:
+def test_error_leaves_old_folder(old: Path, error: type[BaseException]) -> None:
     with pytest.raises(error), atomic_folder(old, overwrite=True) as staging:
         (staging / "half.txt").write_text("half", encoding="utf-8")
         raise error("in the middle")
     assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
 
 
-def test_overwrite_replaces_the_whole_folder(old: Path) -> None:
+def test_overwrite_replaces_whole_folder(old: Path) -> None:
     with atomic_folder(old, overwrite=True) as staging:
         (staging / "new.txt").write_text("new", encoding="utf-8")
         assert _tree(old) == {"config.json": "kept"}  # until the very end
     assert _tree(old.parent) == {"out": "", "out/new.txt": "new"}
 
 
-def test_without_overwrite_an_existing_folder_is_refused_before_the_body_runs(old: Path) -> None:
+def test_existing_folder_is_refused(old: Path) -> None:
     ran = False
     with pytest.raises(InputError, match="out exists already") as caught, atomic_folder(old, overwrite=False):
         ran = True
@@ -72,7 +72,7 @@ def test_without_overwrite_an_existing_folder_is_refused_before_the_body_runs(ol
     assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
 
 
-def test_a_folder_that_appears_meanwhile_is_not_replaced_without_overwrite(tmp_path: Path) -> None:
+def test_folder_that_appears_meanwhile(tmp_path: Path) -> None:
     # Two runs with one target: the second to finish must not destroy what the first wrote.
     target = tmp_path / "out"
     with pytest.raises(InputError, match="exists already"), atomic_folder(target, overwrite=False) as staging:
@@ -83,7 +83,7 @@ def test_a_folder_that_appears_meanwhile_is_not_replaced_without_overwrite(tmp_p
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_file_in_the_way_is_refused_and_kept(tmp_path: Path, overwrite: bool) -> None:
+def test_file_in_the_way(tmp_path: Path, overwrite: bool) -> None:
     target = tmp_path / "out"
     target.write_text("a file", encoding="utf-8")
     with pytest.raises(InputError, match=r"out (exists already|is a file)") as caught:  # noqa: SIM117
@@ -93,7 +93,7 @@ def test_a_file_in_the_way_is_refused_and_kept(tmp_path: Path, overwrite: bool) 
     assert _tree(tmp_path) == {"out": "a file"}
 
 
-def test_a_parent_that_is_a_file_is_refused_by_the_early_check_already(tmp_path: Path) -> None:
+def test_parent_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     target = tmp_path / "file" / "out"
     with pytest.raises(InputError, match="out cannot be written"), atomic_folder(target, overwrite=False):
@@ -102,13 +102,13 @@ def test_a_parent_that_is_a_file_is_refused_by_the_early_check_already(tmp_path:
         check_target(target, overwrite=False)
 
 
-def test_check_target_accepts_what_can_be_written(old: Path) -> None:
+def test_check_target_accepts_writable(old: Path) -> None:
     check_target(old, overwrite=True)
     check_target(old.parent / "new" / "deeper", overwrite=False)
     assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}  # it only looks
 
 
-def test_overwrite_never_deletes_a_folder_that_is_not_ours(tmp_path: Path) -> None:
+def test_foreign_folder_is_kept(tmp_path: Path) -> None:
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "train.tsv").write_text("kept", encoding="utf-8")
     with pytest.raises(InputError, match="neither a checkpoint nor a package"):
@@ -116,13 +116,13 @@ def test_overwrite_never_deletes_a_folder_that_is_not_ours(tmp_path: Path) -> No
     assert (tmp_path / "project" / "train.tsv").read_text(encoding="utf-8") == "kept"
 
 
-def test_a_name_that_no_disk_takes_is_refused_with_a_named_error(tmp_path: Path) -> None:
+def test_file_name_too_long(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written: File name too long"):
         check_target(tmp_path / ("x" * 300), overwrite=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_a_named_error_and_the_old_folder_stays(old: Path, number: int) -> None:
+def test_full_disk(old: Path, number: int) -> None:
     with (
         pytest.raises(InputError, match="no space is left on the disk") as caught,
         atomic_folder(old, overwrite=True) as staging,
@@ -133,6 +133,6 @@ def test_a_full_disk_is_a_named_error_and_the_old_folder_stays(old: Path, number
     assert _tree(old.parent) == {"out": "", "out/config.json": "kept"}
 
 
-def test_another_fault_of_the_disk_is_not_called_a_full_one(old: Path) -> None:
+def test_other_disk_fault(old: Path) -> None:
     with pytest.raises(OSError, match="Input/output"), atomic_folder(old, overwrite=True):
         raise OSError(errno.EIO, os.strerror(errno.EIO))

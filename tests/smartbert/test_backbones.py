@@ -59,9 +59,7 @@ def _padded(lengths: list[int]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_embeddings_are_robertas_own_for_every_real_token(
-    ours: SmartBertForSequenceClassification, roberta: RobertaModel
-) -> None:
+def test_embeddings_match_roberta(ours: SmartBertForSequenceClassification, roberta: RobertaModel) -> None:
     # transformers counts positions from the padding id over tokens that are no padding; here they are counted once.
     ids_bs, mask_bs = _padded([28, 11, 2])
     hidden_bsh, mask_b11s = ours.embed(ids_bs, mask_bs)
@@ -75,9 +73,7 @@ def test_embeddings_are_robertas_own_for_every_real_token(
 
 
 @torch.no_grad()
-def test_all_layers_give_robertas_last_hidden_state_for_every_real_token(
-    ours: SmartBertForSequenceClassification, roberta: RobertaModel
-) -> None:
+def test_last_hidden_state_matches_roberta(ours: SmartBertForSequenceClassification, roberta: RobertaModel) -> None:
     ids_bs, mask_bs = _padded([28, 11, 2])
     x_bsh, mask_b11s = ours.embed(ids_bs, mask_bs)
     for index in range(LAYERS):
@@ -89,7 +85,7 @@ def test_all_layers_give_robertas_last_hidden_state_for_every_real_token(
 
 
 @torch.no_grad()
-def test_a_padded_text_answers_as_it_does_alone(ours: SmartBertForSequenceClassification) -> None:
+def test_padded_text_matches_single_text(ours: SmartBertForSequenceClassification) -> None:
     ids_bs, mask_bs = _padded([28, 11, 2])
     together = ours.full_pass(ids_bs, mask_bs)
     for row, length in enumerate((28, 11, 2)):
@@ -98,7 +94,7 @@ def test_a_padded_text_answers_as_it_does_alone(ours: SmartBertForSequenceClassi
         assert torch.allclose(together.skip_logits_bl[row], alone.skip_logits_bl[0], rtol=0.0, atol=1e-5)
 
 
-def test_robertas_weights_arrive_bit_by_bit(roberta_dir: Path, ours: SmartBertForSequenceClassification) -> None:
+def test_roberta_weights_are_loaded(roberta_dir: Path, ours: SmartBertForSequenceClassification) -> None:
     stored = load_file(roberta_dir / "model.safetensors")
     loaded = ours.backbone.state_dict()
     assert [name for name in stored if not torch.equal(loaded[name], stored[name])] == []
@@ -106,7 +102,7 @@ def test_robertas_weights_arrive_bit_by_bit(roberta_dir: Path, ours: SmartBertFo
 
 
 @torch.no_grad()
-def test_a_roberta_checkpoint_is_saved_and_loaded(ours: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+def test_roberta_checkpoint_round_trip(ours: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     ours.save_pretrained(tmp_path)
     loaded = SmartBertForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded.backbone, RobertaModel)
@@ -115,7 +111,7 @@ def test_a_roberta_checkpoint_is_saved_and_loaded(ours: SmartBertForSequenceClas
 
 
 @torch.no_grad()
-def test_a_plain_classifier_stands_on_roberta_too(roberta_dir: Path, roberta: RobertaModel) -> None:
+def test_plain_classifier_on_roberta(roberta_dir: Path, roberta: RobertaModel) -> None:
     plain = PlainClassifier.from_backbone(str(roberta_dir), pooling="mean", max_input_length=28)
     plain.eval()
     ids_bs, mask_bs = _padded([28, 11, 2])
@@ -127,7 +123,7 @@ def test_a_plain_classifier_stands_on_roberta_too(roberta_dir: Path, roberta: Ro
 
 
 @pytest.mark.parametrize("tokens", [1, 29, 30])
-def test_a_length_counts_the_positions_before_a_texts_first_token(roberta_dir: Path, tokens: int) -> None:
+def test_roberta_length_limit(roberta_dir: Path, tokens: int) -> None:
     # 30 rows of position embeddings, of which 0 and 1, the padding's, are no token's.
     with pytest.raises(ConfigError, match=f"must be from 2 to 28 tokens, .*, not {tokens}") as caught:
         from_backbone(str(roberta_dir), max_input_length=tokens)
@@ -135,7 +131,7 @@ def test_a_length_counts_the_positions_before_a_texts_first_token(roberta_dir: P
     check_length(read_backbone_config(str(roberta_dir)), 28)
 
 
-def test_bert_takes_as_many_tokens_as_it_has_positions() -> None:
+def test_length_limits_of_families() -> None:
     bert, roberta = (family_of(config.to_dict()) for config in (make_encoder_config(), make_config(VOCABULARY)))
     assert (bert.first_position(make_encoder_config()), bert.longest_input(make_encoder_config())) == (0, 32)
     assert (roberta.first_position(make_config(VOCABULARY)), roberta.longest_input(make_config(VOCABULARY))) == (2, 28)
@@ -144,7 +140,7 @@ def test_bert_takes_as_many_tokens_as_it_has_positions() -> None:
     assert roberta.longest_input(RobertaConfig(max_position_embeddings=514)) == 512
 
 
-def test_the_first_layers_can_be_kept_alone(encoder_dir: Path) -> None:
+def test_keep_first_layers(encoder_dir: Path) -> None:
     stored = load_file(encoder_dir / "model.safetensors")
     whole, two = (from_backbone(str(encoder_dir), max_input_length=24, keep_layers=count) for count in (0, 2))
     assert (whole.config.layers, two.config.layers) == (BERT_LAYERS, 2)
@@ -156,22 +152,22 @@ def test_the_first_layers_can_be_kept_alone(encoder_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [5, -1])
-def test_more_layers_than_there_are_cannot_be_kept(encoder_dir: Path, count: int) -> None:
+def test_keep_too_many_layers(encoder_dir: Path, count: int) -> None:
     with pytest.raises(ConfigError, match=f"{count} layers cannot be kept: .* has 4") as caught:
         read_backbone_config(str(encoder_dir), count)
     assert "--keep-layers" in caught.value.hint
 
 
-def test_one_layer_kept_is_nothing_to_skip(encoder_dir: Path) -> None:
+def test_keep_one_layer_is_refused(encoder_dir: Path) -> None:
     with pytest.raises(ConfigError, match="one layer"):
         from_backbone(str(encoder_dir), max_input_length=24, keep_layers=1)
 
 
-def test_where_an_encoder_was_read_from_is_not_in_its_config(encoder_dir: Path) -> None:
+def test_config_holds_no_path(encoder_dir: Path) -> None:
     assert str(encoder_dir) not in str(read_backbone_config(str(encoder_dir)))
 
 
-def test_a_third_family_is_refused_with_those_that_are_supported(tmp_path: Path) -> None:
+def test_unsupported_family(tmp_path: Path) -> None:
     config = DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=32)
     DistilBertModel(config).save_pretrained(tmp_path)
     for refused in (

@@ -13,7 +13,7 @@ from smartbert_runtime.errors import ConfigError
 from tests.conftest import LABELS, make_encoder_config
 
 
-def test_defaults_are_the_papers_head_sizes_and_this_projects_gate_start() -> None:
+def test_defaults() -> None:
     config = SmartBertConfig()
     assert (config.head_width, config.gate_heads, config.exit_heads) == (128, 2, 4)
     assert (config.gate_bias, config.skip_threshold, config.exit_threshold) == (-3.0, 0.5, 0.0)
@@ -21,31 +21,31 @@ def test_defaults_are_the_papers_head_sizes_and_this_projects_gate_start() -> No
     assert (config.layers, config.hidden_size) == (12, 768)  # BERT-base
 
 
-def test_layers_and_hidden_size_are_the_backbones() -> None:
+def test_layers_and_hidden_size() -> None:
     config = SmartBertConfig(backbone_config=make_encoder_config().to_dict())
     assert (config.layers, config.hidden_size) == (4, 32)
 
 
-def test_backbone_gives_back_the_encoders_own_config() -> None:
+def test_backbone_config() -> None:
     encoder = make_encoder_config()
     backbone = SmartBertConfig(backbone_config=encoder.to_dict()).backbone()
     assert isinstance(backbone, BertConfig)
     assert backbone.to_dict() == encoder.to_dict()
 
 
-def test_a_family_that_is_not_supported_is_named_with_those_that_are() -> None:
+def test_unsupported_family() -> None:
     config = SmartBertConfig(backbone_config={**make_encoder_config().to_dict(), "model_type": "distilbert"})
     with pytest.raises(ConfigError, match="'distilbert' encoders are not supported") as caught:
         config.backbone()
     assert caught.value.hint == "supported model types: bert, roberta"
 
 
-def test_an_asker_that_is_not_known_is_named_with_those_that_are() -> None:
+def test_unknown_head_query() -> None:
     with pytest.raises(ConfigError, match="head_query must be first or mean, not 'last'"):
         SmartBertConfig(backbone_config=make_encoder_config().to_dict(), head_query="last")
 
 
-def test_save_and_load_keep_every_field(tmp_path: Path) -> None:
+def test_round_trip_keeps_every_field(tmp_path: Path) -> None:
     # Every value differs from its default: a field that is not saved cannot come back by chance.
     config = SmartBertConfig(
         backbone_config=make_encoder_config().to_dict(),
@@ -73,7 +73,7 @@ def test_save_and_load_keep_every_field(tmp_path: Path) -> None:
     assert loaded.num_labels == 3
 
 
-def test_auto_config_knows_the_model_type(tmp_path: Path) -> None:
+def test_auto_config(tmp_path: Path) -> None:
     SmartBertConfig(backbone_config=make_encoder_config().to_dict(), max_input_length=24).save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["model_type"] == "smartbert"
     loaded = AutoConfig.from_pretrained(tmp_path)

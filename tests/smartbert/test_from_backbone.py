@@ -25,14 +25,14 @@ def encoder_copy(encoder_dir: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(encoder_dir, tmp_path / "encoder"))
 
 
-def test_the_encoders_weights_arrive_bit_by_bit(encoder_dir: Path) -> None:
+def test_encoder_weights_are_loaded(encoder_dir: Path) -> None:
     stored = load_file(encoder_dir / "model.safetensors")
     loaded = from_backbone(str(encoder_dir), max_input_length=24).backbone.state_dict()
     assert [name for name in stored if not torch.equal(loaded[name], stored[name])] == []
     assert set(loaded) - set(stored) <= {"embeddings.position_ids", "embeddings.token_type_ids"}  # counted, not learned
 
 
-def test_weights_saved_in_half_precision_are_trained_in_float32(encoder_copy: Path) -> None:
+def test_half_precision_weights_become_float32(encoder_copy: Path) -> None:
     stored = {name: tensor.half() for name, tensor in load_file(encoder_copy / "model.safetensors").items()}
     save_file(stored, encoder_copy / "model.safetensors", metadata={"format": "pt"})
     model = from_backbone(str(encoder_copy), max_input_length=24)
@@ -51,17 +51,17 @@ def test_settings_become_the_config(encoder_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 33])
-def test_a_length_the_backbone_cannot_take_is_refused(encoder_dir: Path, tokens: int) -> None:
+def test_length_beyond_the_backbone(encoder_dir: Path, tokens: int) -> None:
     with pytest.raises(ConfigError, match=f"must be from 2 to 32 tokens, .*, not {tokens}") as caught:
         from_backbone(str(encoder_dir), max_input_length=tokens)
     assert caught.value.hint == "change --max-length"
 
 
-def test_the_backbones_whole_length_is_accepted(encoder_dir: Path) -> None:
+def test_length_of_the_backbone(encoder_dir: Path) -> None:
     assert from_backbone(str(encoder_dir), max_input_length=32).config.max_input_length == 32
 
 
-def test_a_family_that_is_not_supported_is_refused(tmp_path: Path) -> None:
+def test_unsupported_family(tmp_path: Path) -> None:
     config = DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=2, n_heads=2, max_position_embeddings=32)
     DistilBertModel(config).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="'distilbert' encoders are not supported") as caught:
@@ -69,26 +69,26 @@ def test_a_family_that_is_not_supported_is_refused(tmp_path: Path) -> None:
     assert "bert" in caught.value.hint
 
 
-def test_a_family_with_other_config_fields_is_refused_the_same_way(tmp_path: Path) -> None:
+def test_unsupported_family_with_other_fields(tmp_path: Path) -> None:
     # Like many non-BERT configs it has no max_position_embeddings.
     (tmp_path / "config.json").write_text('{"model_type": "t5", "num_layers": 2}', encoding="utf-8")
     with pytest.raises(ConfigError, match="'t5' encoders are not supported"):
         from_backbone(str(tmp_path), max_input_length=24)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"the encoder .*nowhere.* cannot be loaded") as caught:
         from_backbone(str(tmp_path / "nowhere"))
     assert "config.json and model.safetensors" in caught.value.hint
 
 
-def test_a_folder_with_a_tokenizer_only_is_refused(tmp_path: Path) -> None:
+def test_folder_with_tokenizer_only(tmp_path: Path) -> None:
     make_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="cannot be loaded"):
         from_backbone(str(tmp_path), max_input_length=24)
 
 
-def test_pickled_weights_are_never_read(encoder_copy: Path) -> None:
+def test_pickled_weights_are_refused(encoder_copy: Path) -> None:
     torch.save(load_file(encoder_copy / "model.safetensors"), encoder_copy / "pytorch_model.bin")
     (encoder_copy / "model.safetensors").unlink()
     with pytest.raises(ConfigError, match="cannot be loaded") as caught:
@@ -96,14 +96,14 @@ def test_pickled_weights_are_never_read(encoder_copy: Path) -> None:
     assert "model.safetensors" in caught.value.hint
 
 
-def test_a_weights_file_cut_short_is_refused_with_a_named_error(encoder_copy: Path) -> None:
+def test_truncated_weights_file(encoder_copy: Path) -> None:
     file = encoder_copy / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     with pytest.raises(ConfigError, match="cannot be loaded"):
         from_backbone(str(encoder_copy), max_input_length=24)
 
 
-def test_an_encoder_with_a_layer_missing_is_refused_and_not_filled_with_noise(encoder_copy: Path) -> None:
+def test_missing_layer_is_refused(encoder_copy: Path) -> None:
     stored = load_file(encoder_copy / "model.safetensors")
     kept = {name: tensor for name, tensor in stored.items() if not name.startswith("encoder.layer.3.")}
     assert len(kept) == len(stored) - 16
@@ -112,7 +112,7 @@ def test_an_encoder_with_a_layer_missing_is_refused_and_not_filled_with_noise(en
         from_backbone(str(encoder_copy), max_input_length=24)
 
 
-def test_weights_of_another_size_than_the_config_are_refused(encoder_copy: Path) -> None:
+def test_weights_of_another_size(encoder_copy: Path) -> None:
     config = make_encoder_config()
     BertConfig(**{**config.to_dict(), "hidden_size": 16}).save_pretrained(encoder_copy)
     with pytest.raises(ConfigError, match="cannot be loaded"):
@@ -123,7 +123,7 @@ def test_weights_of_another_size_than_the_config_are_refused(encoder_copy: Path)
     "change",
     [{"num_hidden_layers": None}, {"num_hidden_layers": "six"}, {"num_hidden_layers": 0}, {"model_type": ["bert"]}, []],
 )
-def test_a_config_that_makes_no_sense_is_refused_with_a_named_error(encoder_copy: Path, change: object) -> None:
+def test_invalid_config(encoder_copy: Path, change: object) -> None:
     config = json.loads((encoder_copy / "config.json").read_text(encoding="utf-8"))
     found = {**config, **change} if isinstance(change, dict) else change
     (encoder_copy / "config.json").write_text(json.dumps(found), encoding="utf-8")
@@ -131,7 +131,7 @@ def test_a_config_that_makes_no_sense_is_refused_with_a_named_error(encoder_copy
         SmartBertForSequenceClassification.from_backbone(str(encoder_copy))
 
 
-def test_a_tokenizer_file_that_is_none_is_refused_with_a_named_error(encoder_copy: Path) -> None:
+def test_invalid_tokenizer_file(encoder_copy: Path) -> None:
     (encoder_copy / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "none"}}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"the tokenizer of .* cannot be loaded"):
         load_tokenizer(str(encoder_copy), vocab_size=1000)

@@ -1,4 +1,4 @@
-"""quiet.py: once a command has called it, no library writes on the terminal by itself."""
+"""library_logging.py: once a command has called it, no library writes to the terminal on its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import datasets
 import pytest
 import transformers
 
-from smartbert.data.task_data import DataSource, load_task
+from smartbert.data.sources import DataSource
+from smartbert.data.splits import load_task
 from smartbert.library_logging import quiet_libraries
 from smartbert.modeling import SmartBertForSequenceClassification
 
@@ -24,16 +25,14 @@ def _as_before() -> Iterator[None]:
     datasets.enable_progress_bars()
 
 
-def test_opening_an_encoder_and_saving_a_checkpoint_print_nothing(
-    encoder_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_loading_and_saving_print_nothing(encoder_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     quiet_libraries()
     SmartBertForSequenceClassification.from_backbone(str(encoder_dir), max_input_length=24).save_pretrained(tmp_path)
     SmartBertForSequenceClassification.from_pretrained(tmp_path)
     assert tuple(capfd.readouterr()) == ("", "")
 
 
-def test_reading_a_data_set_prints_nothing(
+def test_reading_data_prints_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # Bars belong on a terminal only, and here there is none.

@@ -60,7 +60,7 @@ def _full_attention(ours: PoolingAttention) -> nn.MultiheadAttention:
 
 
 @torch.no_grad()
-def test_first_token_attention_equals_full_attention_at_token_0() -> None:
+def test_first_token_attention_is_full_attention() -> None:
     torch.manual_seed(3)
     ours = PoolingAttention(16, 4, "first")
     full = _full_attention(ours)
@@ -71,7 +71,7 @@ def test_first_token_attention_equals_full_attention_at_token_0() -> None:
 
 
 @torch.no_grad()
-def test_first_token_attention_equals_a_hand_computed_example() -> None:
+def test_first_token_attention_by_hand() -> None:
     # Width 1, one head, query = key = value = the input: t = (1, 2, 3) gives scores 1, 2, 3 for token 0.
     attention = PoolingAttention(1, 1, "first")
     for part in (attention.query, attention.key, attention.value):
@@ -86,7 +86,7 @@ def test_first_token_attention_equals_a_hand_computed_example() -> None:
 
 
 @torch.no_grad()
-def test_mean_attention_equals_full_attention_asked_by_the_mean_of_the_tokens() -> None:
+def test_mean_attention_is_full_attention() -> None:
     torch.manual_seed(3)
     ours = PoolingAttention(16, 4, "mean")
     full = _full_attention(ours)
@@ -98,13 +98,13 @@ def test_mean_attention_equals_full_attention_asked_by_the_mean_of_the_tokens() 
         mean_11w = sum(t_1sw[:, token : token + 1] for token in range(length)) / length
         expected_11w, _ = full(mean_11w, t_1sw, t_1sw)
         assert torch.allclose(found_bw[row], expected_11w[0, 0], atol=1e-6)
-    ours.asks_mean = False
+    ours.query_is_mean = False
     first_bw = ours(t_bsw, torch.zeros(3, 1, 1, 7))
     assert (first_bw[0] - found_bw[0]).abs().max() > 1e-3  # the two askers are told apart
 
 
 @torch.no_grad()
-def test_mean_attention_equals_a_hand_computed_example() -> None:
+def test_mean_attention_by_hand() -> None:
     # As above, but t = (1, 2, 3) is asked by its mean 2: scores 2, 4, 6. Without the third, by 1.5: scores 1.5, 3.
     attention = PoolingAttention(1, 1, "mean")
     for part in (attention.query, attention.key, attention.value):
@@ -120,7 +120,7 @@ def test_mean_attention_equals_a_hand_computed_example() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("query", ["first", "mean"])
-def test_masked_padding_has_no_influence_on_attention(query: str) -> None:
+def test_attention_ignores_padding(query: str) -> None:
     torch.manual_seed(4)
     attention = PoolingAttention(16, 2, query)
     t_bsw, junk_bsw = torch.randn(2, 5, 16), 100.0 * torch.randn(2, 3, 16)
@@ -131,12 +131,12 @@ def test_masked_padding_has_no_influence_on_attention(query: str) -> None:
     assert torch.equal(padded_bw, attention(torch.cat([t_bsw, -junk_bsw], dim=1), mask_b11s))
 
 
-def test_attention_refuses_a_width_its_heads_do_not_divide() -> None:
+def test_indivisible_width_is_refused() -> None:
     with pytest.raises(ConfigError, match="width of 16 cannot be split into 3"):
         PoolingAttention(16, 3, "first")
 
 
-def test_parameter_counts_at_bert_base_size_are_those_of_the_method() -> None:
+def test_parameter_counts_at_base_size() -> None:
     config = SmartBertConfig(num_labels=2)  # hidden 768, width 128
     # project 768 x 128 + 128 = 98,432; query, key, value 3 x (128 x 128 + 128) = 49,536
     # gate: + 128 + 1 = 148,097; exit head: + dense 16,512 + classify 2 x 128 + 2 = 164,738
@@ -144,20 +144,20 @@ def test_parameter_counts_at_bert_base_size_are_those_of_the_method() -> None:
     assert _count(ExitHead(config)) == 164_738
 
 
-def test_gates_begin_at_the_bias_that_the_config_names(encoder_dir: Path) -> None:
+def test_gate_bias(encoder_dir: Path) -> None:
     for bias in (-3.0, 0.0):
         model = SmartBertForSequenceClassification.from_backbone(str(encoder_dir), max_input_length=24, gate_bias=bias)
         assert [cast(SkipGate, gate).decide.bias.item() for gate in model.gates] == [bias] * LAYERS
 
 
-def test_contrast_heads_give_unit_vectors() -> None:
+def test_contrast_heads_return_unit_vectors() -> None:
     torch.manual_seed(5)
     projected_bsw = ContrastHead(32, 16)(torch.randn(2, 3, 32))
     assert projected_bsw.shape == (2, 3, 16)
     assert torch.allclose(projected_bsw.norm(dim=-1), torch.ones(2, 3), atol=1e-6)
 
 
-def test_a_single_class_is_refused() -> None:
+def test_one_class_is_refused() -> None:
     config = SmartBertConfig(backbone_config=make_encoder_config().to_dict(), head_width=16, num_labels=1)
     with pytest.raises(ConfigError, match="at least two classes, not 1"):
         SmartBertForSequenceClassification(config)
@@ -165,9 +165,7 @@ def test_a_single_class_is_refused() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("query", ["first", "mean"])
-def test_what_stands_in_the_padding_changes_no_bit(
-    model: SmartBertForSequenceClassification, batch: Batch, query: str
-) -> None:
+def test_padding_changes_no_bit(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked, inputs = with_config(model, head_query=query), _inputs(batch)
     before = _full_pass(asked, inputs)
     inputs["input_ids"] = torch.where(inputs["attention_mask"] == 1, inputs["input_ids"], 7)
@@ -178,23 +176,21 @@ def test_what_stands_in_the_padding_changes_no_bit(
 
 
 @torch.no_grad()
-def test_mask_and_token_types_default_to_all_valid_and_zero(model: SmartBertForSequenceClassification) -> None:
+def test_default_mask_and_token_types(model: SmartBertForSequenceClassification) -> None:
     ids = torch.tensor([[2, 9, 11, 3]])
     explicit = model.full_pass(ids, torch.ones_like(ids), torch.zeros_like(ids))
     assert torch.equal(model.full_pass(ids).logits_blc, explicit.logits_blc)
 
 
 @torch.no_grad()
-def test_token_types_reach_the_answer(model: SmartBertForSequenceClassification) -> None:
+def test_token_types_matter(model: SmartBertForSequenceClassification) -> None:
     ids = torch.tensor([[2, 9, 3, 11, 3]])
     pair = model.full_pass(ids, None, torch.tensor([[0, 0, 0, 1, 1]]))
     assert (pair.logits_blc - model.full_pass(ids).logits_blc).abs().max() > 1e-3
 
 
 @torch.no_grad()
-def test_the_last_head_reads_the_gated_state_and_the_others_their_own_layer(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_what_heads_read(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     for gate in fresh_model.gates:
         cast(SkipGate, gate).decide.bias.fill_(1000.0)  # every layer is skipped
     run = _full_pass(fresh_model, _inputs(batch))
@@ -206,7 +202,7 @@ def test_the_last_head_reads_the_gated_state_and_the_others_their_own_layer(
 
 
 @pytest.mark.parametrize(("skip_threshold", "exit_threshold"), [(0.5, 0.5), (0.5, 0.0), (0.02, 0.3), (1.0, 0.9)])
-def test_forward_gives_each_padded_row_the_answer_of_the_reference(
+def test_forward_matches_reference(
     fresh_model: SmartBertForSequenceClassification,
     batch: Batch,
     tokens: Tokens,
@@ -216,7 +212,7 @@ def test_forward_gives_each_padded_row_the_answer_of_the_reference(
     fresh_model.config.skip_threshold, fresh_model.config.exit_threshold = skip_threshold, exit_threshold
     policy = Policy(skip_threshold=skip_threshold, exit_threshold=exit_threshold)
     traces = trace_rows(fresh_model, tokens, policy)
-    margins = [trace.margin(skip_threshold=skip_threshold, exit_threshold=exit_threshold) for trace in traces]
+    margins = [trace.margin(policy) for trace in traces]
     assert min(margins) > 1e-4  # no decision that rounding could turn
     with torch.no_grad():
         logits_bc = cast(Tensor, fresh_model(**_inputs(batch)).logits)
@@ -225,9 +221,7 @@ def test_forward_gives_each_padded_row_the_answer_of_the_reference(
 
 
 @torch.no_grad()
-def test_forward_gives_the_cross_entropy_of_its_answers(
-    model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_forward_loss(model: SmartBertForSequenceClassification, batch: Batch) -> None:
     output = model(**batch)
     probabilities_bc = cast(Tensor, output.logits).softmax(-1)
     right_b = probabilities_bc[torch.arange(len(SENTENCES)), batch["labels"]]
@@ -235,7 +229,7 @@ def test_forward_gives_the_cross_entropy_of_its_answers(
     assert model(**_inputs(batch)).loss is None
 
 
-def test_save_and_load_keep_every_bit_and_the_labels(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+def test_save_and_load(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]  # no .bin
     loaded = SmartBertForSequenceClassification.from_pretrained(tmp_path)
@@ -248,7 +242,7 @@ def test_save_and_load_keep_every_bit_and_the_labels(model: SmartBertForSequence
 
 
 @torch.no_grad()
-def test_auto_model_opens_a_checkpoint(model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path) -> None:
+def test_auto_model(model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert isinstance(loaded, SmartBertForSequenceClassification)
@@ -256,9 +250,7 @@ def test_auto_model_opens_a_checkpoint(model: SmartBertForSequenceClassification
 
 
 @torch.no_grad()
-def test_mean_queries_give_each_padded_row_the_answer_of_the_reference(
-    model: SmartBertForSequenceClassification, batch: Batch, tokens: Tokens
-) -> None:
+def test_mean_queries_match_reference(model: SmartBertForSequenceClassification, batch: Batch, tokens: Tokens) -> None:
     asked = with_config(model, head_query="mean")
     for row, trace in enumerate(trace_rows(asked, tokens, Policy(no_skip=True, no_exit=True))):
         logits_c = _full_pass(asked, _inputs(batch), no_skip=True).logits_blc[row, -1]
@@ -268,9 +260,7 @@ def test_mean_queries_give_each_padded_row_the_answer_of_the_reference(
 
 
 @torch.no_grad()
-def test_gates_that_are_asked_and_not_obeyed_leave_every_layer_in(
-    model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_no_skip_runs_every_layer(model: SmartBertForSequenceClassification, batch: Batch) -> None:
     run = _full_pass(model, _inputs(batch), no_skip=True)
     x_bsh, mask_b11s = model.embed(**_inputs(batch))
     for index in range(LAYERS):
@@ -281,9 +271,7 @@ def test_gates_that_are_asked_and_not_obeyed_leave_every_layer_in(
 
 
 @torch.no_grad()
-def test_a_model_without_gates_says_never_to_every_skip_and_runs_every_layer(
-    model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_gateless_model_never_skips(model: SmartBertForSequenceClassification, batch: Batch) -> None:
     ungated = with_config(model, gates=False)
     run = _full_pass(ungated, _inputs(batch))
     assert run.skip_logits_bl.shape == (len(SENTENCES), LAYERS)
@@ -295,9 +283,7 @@ def test_a_model_without_gates_says_never_to_every_skip_and_runs_every_layer(
 
 
 @torch.no_grad()
-def test_a_model_without_gates_is_saved_and_loaded_without_them(
-    model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path
-) -> None:
+def test_gateless_save_and_load(model: SmartBertForSequenceClassification, batch: Batch, tmp_path: Path) -> None:
     ungated = with_config(model, gates=False)
     ungated.save_pretrained(tmp_path)
     loaded, info = SmartBertForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
@@ -307,7 +293,7 @@ def test_a_model_without_gates_is_saved_and_loaded_without_them(
     assert torch.equal(cast(Tensor, loaded(**_inputs(batch)).logits), cast(Tensor, ungated(**_inputs(batch)).logits))
 
 
-def test_a_pickled_checkpoint_is_not_read(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
+def test_pickled_checkpoint_is_refused(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     model.config.save_pretrained(tmp_path)
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):

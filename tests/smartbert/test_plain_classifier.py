@@ -1,4 +1,4 @@
-"""plain.py: both plain classifiers, what they read, what they save, and what can start from them."""
+"""plain_classifier.py: both plain classifiers, what they read, what they save, and what can start from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def logits_of(model: PlainClassifier, batch: Batch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_the_mean_is_over_real_tokens(encoder_dir: Path, batch: Batch) -> None:
+def test_mean_is_over_real_tokens(encoder_dir: Path, batch: Batch) -> None:
     model = make_plain(encoder_dir, "mean")
     classifier = model.classifier
     assert isinstance(classifier, MeanPooledForSequenceClassification)
@@ -61,7 +61,7 @@ def test_first_is_the_familys_own_class(encoder_dir: Path, batch: Batch, tmp_pat
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_a_saved_classifier_answers_as_before(encoder_dir: Path, batch: Batch, tmp_path: Path, pooling: str) -> None:
+def test_saved_classifier_answers_as_before(encoder_dir: Path, batch: Batch, tmp_path: Path, pooling: str) -> None:
     model = make_plain(encoder_dir, pooling)
     saved_model(model).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
@@ -73,7 +73,7 @@ def test_a_saved_classifier_answers_as_before(encoder_dir: Path, batch: Batch, t
     assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path)) is type(model.classifier)
 
 
-def test_a_full_pass_has_one_answer_after_the_last_layer(encoder_dir: Path, batch: Batch) -> None:
+def test_full_pass(encoder_dir: Path, batch: Batch) -> None:
     model = make_plain(encoder_dir, "mean")
     run = model.full_pass(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     assert run.skip_logits_bl.shape == (len(batch["labels"]), LAYERS)
@@ -83,7 +83,7 @@ def test_a_full_pass_has_one_answer_after_the_last_layer(encoder_dir: Path, batc
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_fewer_layers_are_the_encoders_first(encoder_dir: Path, pooling: str) -> None:
+def test_keep_layers(encoder_dir: Path, pooling: str) -> None:
     whole, cut = make_plain(encoder_dir, pooling), make_plain(encoder_dir, pooling, keep_layers=2)
     assert backbone_config(cut)["num_hidden_layers"] == 2
     weights = whole.backbone.state_dict()
@@ -93,7 +93,7 @@ def test_fewer_layers_are_the_encoders_first(encoder_dir: Path, pooling: str) ->
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_smartbert_can_start_from_a_plain_checkpoint(encoder_dir: Path, tmp_path: Path, pooling: str) -> None:
+def test_smartbert_from_plain_checkpoint(encoder_dir: Path, tmp_path: Path, pooling: str) -> None:
     model = make_plain(encoder_dir, pooling)
     with torch.no_grad():
         for parameter in model.backbone.parameters():
@@ -106,10 +106,8 @@ def test_smartbert_can_start_from_a_plain_checkpoint(encoder_dir: Path, tmp_path
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @pytest.mark.parametrize("start", ["smartbert", "mean", "first"])
-def test_a_plain_classifier_can_start_from_any_checkpoint(
-    encoder_dir: Path, tmp_path: Path, start: str, pooling: str
-) -> None:
-    """With a classifier of its own, also where the start's answers other questions."""
+def test_plain_from_any_checkpoint(encoder_dir: Path, tmp_path: Path, start: str, pooling: str) -> None:
+    """With a new classifier, also where the start has other labels."""
     if start == "smartbert":
         trained: torch.nn.Module = SmartBertForSequenceClassification.from_backbone(
             str(encoder_dir), max_input_length=24, **NAMES
@@ -131,9 +129,7 @@ def test_a_plain_classifier_can_start_from_any_checkpoint(
 
 
 @pytest.mark.parametrize("part", ["gates.", "exits.0.", "backbone.encoder.layer.1."])
-def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_noise(
-    encoder_dir: Path, tmp_path: Path, part: str
-) -> None:
+def test_missing_weights_are_refused(encoder_dir: Path, tmp_path: Path, part: str) -> None:
     model = SmartBertForSequenceClassification.from_backbone(str(encoder_dir), max_input_length=24, **NAMES)
     model.save_pretrained(tmp_path)
     weights = {name: weight for name, weight in load_file(tmp_path / "model.safetensors").items() if part not in name}
@@ -142,13 +138,13 @@ def test_a_checkpoint_that_lacks_weights_is_refused_and_not_filled_with_noise(
         load_classifier(tmp_path)
 
 
-def test_an_encoder_without_a_classifier_is_no_plain_classifier(encoder_dir: Path) -> None:
+def test_encoder_without_classifier(encoder_dir: Path) -> None:
     with pytest.raises(ConfigError, match=r"lacks [0-9]+ weights"):
         load_classifier(encoder_dir)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_what_cannot_be_used_is_named(encoder_dir: Path, pooling: str, tmp_path: Path) -> None:
+def test_unusable_encoders(encoder_dir: Path, pooling: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"5 layers cannot be kept: .* has 4"):
         make_plain(encoder_dir, pooling, keep_layers=5)
     with pytest.raises(ConfigError, match="from 2 to 32 tokens"):
@@ -157,7 +153,7 @@ def test_what_cannot_be_used_is_named(encoder_dir: Path, pooling: str, tmp_path:
         PlainClassifier.from_backbone(str(tmp_path / "nowhere"), pooling=pooling, **NAMES)
 
 
-def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+def test_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a checkpoint"):
         load_classifier(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}', encoding="utf-8")

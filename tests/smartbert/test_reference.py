@@ -46,49 +46,49 @@ def _trace(model: SmartBertForSequenceClassification, **policy: float) -> Trace:
     return trace_one(model, IDS, TYPES, Policy(**policy))  # type: ignore[arg-type]
 
 
-def test_skip_all_leaves_the_embeddings_to_the_last_head(fresh_model: SmartBertForSequenceClassification) -> None:
+def test_skip_all(fresh_model: SmartBertForSequenceClassification) -> None:
     trace = _trace(fresh_model, skip_threshold=0.0, exit_threshold=1.0)
     assert trace.decisions() == ((), (1, 2, 3, 4), 4)
-    assert np.isnan(trace.entropy_l).all()  # no exit was asked
+    assert np.isnan(trace.uncertainty_l).all()  # no exit was asked
     assert np.array_equal(trace.logits_c, _through(fresh_model, (), head=4).numpy())
 
 
-def test_skip_none_and_never_exit_runs_everything(fresh_model: SmartBertForSequenceClassification) -> None:
+def test_skip_none_and_never_exit(fresh_model: SmartBertForSequenceClassification) -> None:
     trace = _trace(fresh_model, skip_threshold=1.0, exit_threshold=0.0)
     assert trace.decisions() == ((1, 2, 3, 4), (), 4)
     assert not np.isnan(trace.skip_logit_l).any()
-    assert np.isnan(trace.entropy_l).tolist() == [False, False, False, True]  # the last head answers unasked
+    assert np.isnan(trace.uncertainty_l).tolist() == [False, False, False, True]  # the last head answers unasked
     assert np.array_equal(trace.logits_c, _through(fresh_model, (1, 2, 3, 4), head=4).numpy())
 
 
-def test_exit_at_once_runs_one_layer(fresh_model: SmartBertForSequenceClassification) -> None:
+def test_exit_at_once(fresh_model: SmartBertForSequenceClassification) -> None:
     trace = _trace(fresh_model, skip_threshold=1.0, exit_threshold=1.0)
     assert trace.decisions() == ((1,), (), 1)
     assert np.isnan(trace.skip_logit_l).tolist() == [False, True, True, True]
     assert np.array_equal(trace.logits_c, _through(fresh_model, (1,), head=1).numpy())
 
 
-def test_booleans_ask_no_gate_and_no_head(fresh_model: SmartBertForSequenceClassification) -> None:
+def test_full_depth_evaluates_no_gate_or_head(fresh_model: SmartBertForSequenceClassification) -> None:
     policy = Policy(skip_threshold=0.0, exit_threshold=1.0).at_full_depth()
     trace = trace_one(fresh_model, IDS, TYPES, policy)
     assert trace.decisions() == ((1, 2, 3, 4), (), 4)
-    assert np.isnan(trace.skip_logit_l).all() and np.isnan(trace.entropy_l).all()
+    assert np.isnan(trace.skip_logit_l).all() and np.isnan(trace.uncertainty_l).all()
 
 
-def test_a_skipped_layers_head_is_not_asked_although_it_is_sure(
+def test_skipped_layers_head_is_not_evaluated(
     fresh_model: SmartBertForSequenceClassification,
 ) -> None:
     _set(fresh_model, skips=(False, True, False, False), sure=(False, True, True, False))
     trace = _trace(fresh_model, skip_threshold=0.5, exit_threshold=0.5)
     assert trace.decisions() == ((1, 3), (2,), 3)
     assert trace.skip_logit_l[:3].tolist() == [-2.0, 2.0, -2.0]
-    assert trace.entropy_l[0] == pytest.approx(1.0)  # three classes alike
-    assert np.isnan(trace.entropy_l[1])
-    assert trace.entropy_l[2] == pytest.approx(0.0, abs=1e-9)
+    assert trace.uncertainty_l[0] == pytest.approx(1.0)  # three classes alike
+    assert np.isnan(trace.uncertainty_l[1])
+    assert trace.uncertainty_l[2] == pytest.approx(0.0, abs=1e-9)
     assert trace.logits_c.tolist() == [0.0, 30.0, 0.0]
 
 
-def test_a_skipped_last_layer_still_answers_with_its_head(fresh_model: SmartBertForSequenceClassification) -> None:
+def test_skipped_last_layer_answers(fresh_model: SmartBertForSequenceClassification) -> None:
     _set(fresh_model, skips=(False, False, False, True))
     cast(ExitHead, fresh_model.exits[3]).classify.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     trace = _trace(fresh_model, skip_threshold=0.5, exit_threshold=0.0)
@@ -96,7 +96,7 @@ def test_a_skipped_last_layer_still_answers_with_its_head(fresh_model: SmartBert
     assert np.array_equal(trace.logits_c, _through(fresh_model, (1, 2, 3), head=4).numpy())
 
 
-def test_the_skip_threshold_itself_skips_and_the_exit_threshold_itself_does_not_exit(
+def test_decisions_at_the_thresholds(
     fresh_model: SmartBertForSequenceClassification,
 ) -> None:
     _set(fresh_model, skips=(False,) * LAYERS)
@@ -106,14 +106,12 @@ def test_the_skip_threshold_itself_skips_and_the_exit_threshold_itself_does_not_
     threshold = round(float(np.log(2.0) / np.log(3.0)), 12)  # entropies are rounded so
     trace = _trace(fresh_model, skip_threshold=0.5, exit_threshold=threshold)
     assert trace.decisions() == ((1, 3, 4), (2,), 4)
-    assert trace.entropy_l[0] == pytest.approx(threshold, abs=1e-12)
+    assert trace.uncertainty_l[0] == pytest.approx(threshold, abs=1e-12)
     just_above = _trace(fresh_model, skip_threshold=0.5, exit_threshold=threshold + 1e-9)
     assert just_above.exit_layer == 1
 
 
-def test_rows_of_a_batch_are_traced_without_their_padding(
-    model: SmartBertForSequenceClassification, tokens: Tokens
-) -> None:
+def test_rows_are_traced_unpadded(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
     policy = Policy(skip_threshold=0.5, exit_threshold=0.5)
     lengths = tokens.attention_mask_bs.sum(axis=1)
     assert lengths.min() < lengths.max()

@@ -1,1 +1,1 @@
-"""Who is measured: the package's variants, its weights as one plain graph, optimum."""
+"""What is compared: the package's variants, its weights as one plain graph, a plain checkpoint through optimum."""

@@ -1,4 +1,4 @@
-"""smartbert-bench's contender `optimum`: a plainly fine-tuned checkpoint, exported and quantized by optimum-onnx."""
+"""The contender `optimum`: a plain fine-tuned checkpoint, exported and quantized by optimum-onnx."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from smartbert.backbones import FAMILIES
 from smartbert.checkpoint_folder import load_tokenizer
 from smartbert.configuration import SmartBertConfig
 from smartbert.plain_classifier import MeanPooledConfig
-from smartbert_bench.conditions import BenchSettings
 from smartbert_bench.contenders.contender import OPTIMUM, Contender, rival_providers
+from smartbert_bench.settings import BenchSettings
 from smartbert_bench.workers.optimum_worker import OptimumSpec
 from smartbert_bench.workers.process import WorkerSpec
+from smartbert_bench.workers.protocol import FULL_DEPTH
 from smartbert_export.library_output import own_logging, quiet_logger
 from smartbert_export.source_checkpoint import CONFIG_FILE
 from smartbert_runtime.errors import ConfigError, ExportError, InputError
 from smartbert_runtime.package.open import Package
 
 TRAIN_HINT = "train it with smartbert-train --arm plain --pooling first"
-# The files' names are optimum's own.
+# File names are optimum's own.
 GRAPHS = {"fp32": "model.onnx", "int8": "model_quantized.onnx"}
-# What is read beside the graph. Optimum writes more: the slow tokenizer's vocabulary, its own settings.
+# What is read besides the graph. Optimum writes more: the slow tokenizer's vocabulary, its own settings.
 NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def optimum_contenders(checkpoint: Path, package: Package, settings: BenchSettings, folder: Path) -> list[Contender]:
-    """The checkpoint in fp32 and int8, each exported into a folder of its own under `folder`.
+    """The checkpoint in fp32 and int8, each in its own folder under `folder`.
 
-    Raises InputError or ConfigError for a checkpoint that is no plain classifier with the package's labels, ExportError
-    when optimum cannot export it.
+    Raises InputError or ConfigError for a checkpoint that is not a plain classifier with the package's labels,
+    ExportError when optimum cannot export it.
     """
     config = _read_config(checkpoint)
     max_length = _check(config, checkpoint, package)
@@ -46,7 +47,7 @@ def optimum_contenders(checkpoint: Path, package: Package, settings: BenchSettin
         warnings.simplefilter("ignore")
         try:
             _export(checkpoint, folder)
-        except Exception as err:  # whatever optimum, torch or onnxruntime raise
+        except Exception as err:  # anything that optimum, torch or onnxruntime raise
             raise ExportError(f"optimum cannot export {checkpoint}: {err}", hint=TRAIN_HINT) from err
     contenders = []
     for precision, graph in GRAPHS.items():
@@ -64,7 +65,7 @@ def optimum_contenders(checkpoint: Path, package: Package, settings: BenchSettin
                 kind=OPTIMUM,
                 precision=precision,
                 worker=WorkerSpec(name=name, module="smartbert_bench.workers.optimum_worker", spec=asdict(spec)),
-                way=OPTIMUM,
+                mode=FULL_DEPTH,
                 layers=int(config["num_hidden_layers"]),
                 disk_bytes=sum(
                     file.stat().st_size for file in (folder / precision).iterdir() if file.name in {graph, *NEEDED}
@@ -75,7 +76,7 @@ def optimum_contenders(checkpoint: Path, package: Package, settings: BenchSettin
 
 
 def _export(checkpoint: Path, folder: Path) -> None:
-    """What optimum's documentation says: export, then dynamic int8, a scale a channel, for this kind of processor."""
+    """As in optimum's documentation: export, then dynamic int8, per-channel scales, for this kind of processor."""
     main_export(
         str(checkpoint),
         folder / "fp32",
@@ -97,7 +98,7 @@ def _read_config(checkpoint: Path) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError) as err:
         raise InputError(f"{checkpoint} is not a checkpoint", hint=TRAIN_HINT) from err
     if kind == MeanPooledConfig.model_type:
-        raise ConfigError(f"{checkpoint} averages all tokens, a class that optimum does not know", hint=TRAIN_HINT)
+        raise ConfigError(f"{checkpoint} averages all tokens, a class that optimum does not support", hint=TRAIN_HINT)
     if kind == SmartBertConfig.model_type:
         raise ConfigError(f"{checkpoint} holds a SmartBERT, not a plain classifier", hint=TRAIN_HINT)
     if kind not in FAMILIES:
@@ -106,22 +107,20 @@ def _read_config(checkpoint: Path) -> dict[str, Any]:
 
 
 def _check(config: dict[str, Any], checkpoint: Path, package: Package) -> int:
-    """Tokens that texts are cut to, the package's; ConfigError for other labels or a shorter limit."""
+    """The package's token limit, for truncation; ConfigError for other labels or a shorter limit."""
     family = FAMILIES[config["model_type"]]
     parsed = family.config_class.from_dict(config)
-    labels, known = set((parsed.id2label or {}).values()), set(package.manifest.labels)
-    if labels != known:
+    labels, package_labels = set((parsed.id2label or {}).values()), set(package.manifest.labels)
+    if labels != package_labels:
         raise ConfigError(
-            f"{checkpoint} has the labels {', '.join(sorted(labels))}, the package {', '.join(sorted(known))}",
+            f"{checkpoint} has the labels {', '.join(sorted(labels))}, the package {', '.join(sorted(package_labels))}",
             hint="train both on the same file",
         )
-    limit, wanted = (
-        int(config.get("max_input_length") or family.longest_input(parsed)),
-        package.manifest.model.max_length,
-    )
-    if limit < wanted:
+    limit = int(config.get("max_input_length") or family.longest_input(parsed))
+    needed = package.manifest.model.max_length
+    if limit < needed:
         raise ConfigError(
-            f"{checkpoint} was trained on texts cut to {limit} tokens, the package on {wanted}",
-            hint=f"train it with --max-length {wanted}",
+            f"{checkpoint} was trained on texts truncated to {limit} tokens, the package on {needed}",
+            hint=f"train it with --max-length {needed}",
         )
-    return wanted
+    return needed

@@ -1,1 +1,1 @@
-"""The process that each contender runs in, and how it is talked to."""
+"""The process of each contender: its handle (process.py), its loop (serve.py), their protocol, the runners."""

@@ -1,6 +1,6 @@
-"""`python -m smartbert_bench.workers.graph_worker`: one plain ONNX graph, run as anyone would run it.
+"""`python -m smartbert_bench.workers.graph_worker`: one plain ONNX graph, run as a user would run it.
 
-onnxruntime's own session options but for the number of threads, the package's tokenizer, the largest logit's label.
+onnxruntime's default session options except for the number of threads, the package's tokenizer, an argmax.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainSpec:
-    """The graph's file, and the package folder that has its tokenizer and its labels."""
+class GraphSpec:
+    """The graph's file, and the package folder with its tokenizer and labels."""
 
     graph: str
     folder: str
@@ -30,10 +30,10 @@ class PlainSpec:
     threads: int
 
 
-class PlainRunner:
+class GraphRunner:
     """One session over (input_ids, attention_mask, token_type_ids) -> logits (b,c)."""
 
-    def __init__(self, spec: PlainSpec) -> None:
+    def __init__(self, spec: GraphSpec) -> None:
         package = open_package(spec.folder)
         self._manifest = package.manifest
         self._tokenizer = Tokenizer.from_package(package)
@@ -50,10 +50,10 @@ class PlainRunner:
             "numpy": np.__version__,
         }
 
-    def answer(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, *, way: str, batch_size: int
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, *, mode: str, batch_size: int
     ) -> tuple[list[str], list[int] | None]:
-        """Labels; there is one way only."""
+        """Labels; the graph has one mode, full depth."""
         labels = [""] * len(texts)
         tokenized = self._tokenizer.tokenize(texts, pairs)
         for rows in batches_by_length([len(text.ids_s) for text in tokenized], batch_size):
@@ -73,10 +73,10 @@ class PlainRunner:
         return outputs
 
 
-def open_plain_runner(spec: Mapping[str, object], preload: bool) -> PlainRunner:
-    """The graph, loaded; it cannot be loaded in part."""
-    return PlainRunner(decode(PlainSpec, spec, where="spec"))
+def load_graph_runner(spec: Mapping[str, object], preload: bool) -> GraphRunner:
+    """The graph, loaded; it is always loaded whole."""
+    return GraphRunner(decode(GraphSpec, spec, where="spec"))
 
 
 if __name__ == "__main__":
-    serve(open_plain_runner)
+    serve(load_graph_runner)

@@ -1,7 +1,7 @@
-"""`python -m smartbert_bench.workers.optimum_worker`: a classifier as optimum-onnx runs it, in smartbert-bench's process.
+"""`python -m smartbert_bench.workers.optimum_worker`: a plain classifier through optimum-onnx.
 
 What its users write: `ORTModelForSequenceClassification` and `AutoTokenizer` over one folder, numpy in and out, texts
-of like length in a batch, each batch padded to its longest text.
+of similar length in a batch, each batch padded to its longest text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from smartbert_runtime.tokenizer import batches_by_length
 
 @dataclass(frozen=True, kw_only=True)
 class OptimumSpec:
-    """A folder with a graph, its config and its tokenizer; texts are cut to max_length tokens."""
+    """A folder with a graph, its config and its tokenizer; texts are truncated to max_length tokens."""
 
     folder: str
     graph: str
@@ -32,7 +32,7 @@ class OptimumSpec:
 
 
 class OptimumRunner:
-    """The exported model behind the face that all contenders have."""
+    """The exported model behind the interface of all contenders."""
 
     def __init__(self, spec: OptimumSpec) -> None:
         options = SessionOptions()
@@ -46,29 +46,29 @@ class OptimumRunner:
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """The libraries on the way from a text to its label."""
+        """The libraries between a text and its label."""
         return {name: version(name) for name in ("optimum", "optimum-onnx", "transformers", "onnxruntime")}
 
-    def answer(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, *, way: str, batch_size: int
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, *, mode: str, batch_size: int
     ) -> tuple[list[str], list[int] | None]:
-        """Labels; there is one way only."""
+        """Labels; the graph has one mode, full depth."""
         labels = [""] * len(texts)
-        known = self._tokenizer(
+        tokenized = self._tokenizer(
             list(texts), list(pairs) if pairs else None, truncation=True, max_length=self._max_length
         )
-        for rows in batches_by_length([len(ids) for ids in known["input_ids"]], batch_size):
-            tokens = self._tokenizer.pad({name: [values[row] for row in rows] for name, values in known.items()})
+        for rows in batches_by_length([len(ids) for ids in tokenized["input_ids"]], batch_size):
+            tokens = self._tokenizer.pad({name: [values[row] for row in rows] for name, values in tokenized.items()})
             feeds = {name: np.array(values) for name, values in tokens.items()}
             for row, best in zip(rows, self._model(**feeds).logits.argmax(axis=1).tolist(), strict=True):
                 labels[row] = self._labels[best]
         return labels, None
 
 
-def open_optimum_runner(spec: Mapping[str, object], preload: bool) -> OptimumRunner:
-    """The graph, loaded; it cannot be loaded in part."""
+def load_optimum_runner(spec: Mapping[str, object], preload: bool) -> OptimumRunner:
+    """The graph, loaded; it is always loaded whole."""
     return OptimumRunner(decode(OptimumSpec, spec, where="spec"))
 
 
 if __name__ == "__main__":
-    serve(open_optimum_runner)
+    serve(load_optimum_runner)

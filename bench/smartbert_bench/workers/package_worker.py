@@ -1,4 +1,4 @@
-"""`python -m smartbert_bench.workers.package_worker`: one variant of a package, asked as anyone asks it."""
+"""`python -m smartbert_bench.workers.package_worker`: one variant of a package, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
+from smartbert_bench.workers.protocol import FULL_DEPTH, POLICY
 from smartbert_bench.workers.serve import serve
 from smartbert_runtime.classifier import SmartBert
 from smartbert_runtime.package.decode import decode
 from smartbert_runtime.sessions.threads import share_thread_pool
 
-# The two ways to ask: with the preset's thresholds, or with every layer run and the last head asked.
-POLICY, ALL_LAYERS = "policy", "all layers"
-
 
 @dataclass(frozen=True, kw_only=True)
 class PackageSpec:
-    """Which variant of which folder, on what."""
+    """Which variant of which folder, and how it is run."""
 
     folder: str
     layout: str
@@ -31,10 +29,10 @@ class PackageSpec:
 
 
 class PackageRunner:
-    """`SmartBert` behind the face that all contenders have."""
+    """`SmartBert` behind the interface of all contenders."""
 
     def __init__(self, spec: PackageSpec, *, preload: bool) -> None:
-        share_thread_pool(spec.threads)  # the process is all its own
+        share_thread_pool(spec.threads)  # nothing else runs in this process
         self._model = SmartBert.load(
             spec.folder,
             layout=spec.layout,
@@ -44,7 +42,7 @@ class PackageRunner:
             preload=preload,
         )
         policy = self._model.policy(spec.preset)
-        self._policies = {POLICY: policy, ALL_LAYERS: policy.at_full_depth()}
+        self._policies = {POLICY: policy, FULL_DEPTH: policy.at_full_depth()}
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -55,18 +53,18 @@ class PackageRunner:
             "numpy": np.__version__,
         }
 
-    def answer(
-        self, texts: Sequence[str], pairs: Sequence[str] | None, *, way: str, batch_size: int
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None, *, mode: str, batch_size: int
     ) -> tuple[list[str], list[int] | None]:
         """Labels and layers run."""
-        predictions = self._model.classify(texts, text_pairs=pairs, policy=self._policies[way], batch_size=batch_size)
-        return [answer.label for answer in predictions], [len(answer.layers_run) for answer in predictions]
+        predictions = self._model.classify(texts, text_pairs=pairs, policy=self._policies[mode], batch_size=batch_size)
+        return [each.label for each in predictions], [len(each.layers_run) for each in predictions]
 
 
-def open_package_runner(spec: Mapping[str, object], preload: bool) -> PackageRunner:
-    """The package, opened."""
+def load_package_runner(spec: Mapping[str, object], preload: bool) -> PackageRunner:
+    """The package, loaded."""
     return PackageRunner(decode(PackageSpec, spec, where="spec"), preload=preload)
 
 
 if __name__ == "__main__":
-    serve(open_package_runner)
+    serve(load_package_runner)

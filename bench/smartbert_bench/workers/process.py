@@ -1,4 +1,4 @@
-"""A contender's process, as smartbert-bench holds it: started, asked through pipes, stopped while others are asked."""
+"""A handle on a contender's process: started, sent requests through pipes, stopped while other processes run."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from types import TracebackType
 from typing import TypeVar
 
 from smartbert_bench.workers.protocol import (
-    Answered,
-    Ask,
-    Open,
-    Opened,
-    Question,
+    ClassifyReply,
+    ClassifyRequest,
+    LoadReply,
+    LoadRequest,
+    MemoryReply,
+    MemoryRequest,
     Reply,
-    Weigh,
-    Weight,
+    Request,
     read_reply,
-    write_question,
+    write_request,
 )
 from smartbert_runtime.errors import BenchError
 
-R = TypeVar("R", Opened, Answered, Weight)
+R = TypeVar("R", LoadReply, ClassifyReply, MemoryReply)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSpec:
-    """How a process is started: `python -m module`, which is then told `spec`, in JSON."""
+    """How a process is started: `python -m module`, which then gets `spec` in its LoadRequest."""
 
     name: str
     module: str
@@ -38,7 +38,7 @@ class WorkerSpec:
 
 
 class Worker:
-    """One running process; leaving a `with` block ends it, also when it is stopped.
+    """One running process; leaving a `with` block kills it, even while it is stopped.
 
     Every method raises BenchError, with the last line of the process's standard error, when it has died.
     """
@@ -46,7 +46,7 @@ class Worker:
     def __init__(self, spec: WorkerSpec, *, threads: int) -> None:
         self.spec = spec
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process; a pipe would fill up
-        # -P: what lies in the working directory is no part of what is measured.
+        # -P: modules in the working directory must not become part of what is measured.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", spec.module],
             stdin=subprocess.PIPE,
@@ -55,7 +55,7 @@ class Worker:
             env={
                 **os.environ,
                 "RAYON_NUM_THREADS": str(threads),  # the tokenizers library's pool
-                "HF_HUB_OFFLINE": "1",  # all is on the disk: nobody's start waits for a network
+                "HF_HUB_OFFLINE": "1",  # everything is on the disk: no start waits for a network
                 "PYTHONWARNINGS": "ignore",
             },
         )
@@ -70,23 +70,23 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
-    def open(self, *, preload: bool) -> Opened:
-        """Load what the spec says, anew if it was loaded before."""
-        return self._ask(Open(spec=self.spec.spec, preload=preload), Opened)
+    def load(self, *, preload: bool) -> LoadReply:
+        """Load what the spec names, again if it was loaded before."""
+        return self._send(LoadRequest(spec=self.spec.spec, preload=preload), LoadReply)
 
-    def answer(self, asked: Ask) -> Answered:
-        """Answer texts."""
-        return self._ask(asked, Answered)
+    def classify(self, request: ClassifyRequest) -> ClassifyReply:
+        """Classify texts."""
+        return self._send(request, ClassifyReply)
 
-    def weigh(self) -> Weight:
+    def memory(self) -> MemoryReply:
         """The process's memory."""
-        return self._ask(Weigh(), Weight)
+        return self._send(MemoryRequest(), MemoryReply)
 
     def stop(self) -> None:
-        """Stop every thread of it, and return once they stand."""
+        """Stop all of its threads; returns once they are stopped."""
         os.kill(self.pid, signal.SIGSTOP)
         _, status = os.waitpid(self.pid, os.WUNTRACED)
         if not os.WIFSTOPPED(status):
@@ -94,19 +94,19 @@ class Worker:
             raise self._died()
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Let it continue."""
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End it now; it has nothing to save."""
+        """Kill it; it has nothing to save."""
         self._process.kill()
         self._process.communicate()
         self._stderr.close()
 
-    def _ask(self, question: Question, expected: type[R]) -> R:
+    def _send(self, request: Request, expected: type[R]) -> R:
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
-            self._process.stdin.write(write_question(question))
+            self._process.stdin.write(write_request(request))
             self._process.stdin.flush()
         except BrokenPipeError as err:
             raise self._died() from err
@@ -124,8 +124,8 @@ class Worker:
         code = self._process.wait()
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         return BenchError(
             f"{self.spec.name}: its process {how}" + (f": {lines[-1]}" if lines else ""),
-            hint="ask it alone with smartbert-infer, or leave it out",
+            hint="try it with smartbert-infer, or leave it out",
         )

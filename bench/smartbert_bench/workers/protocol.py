@@ -1,4 +1,4 @@
-"""What is said between smartbert-bench and a contender's process: one JSON line a question, one a reply."""
+"""What smartbert-bench and a contender's process exchange: one JSON line per request, one per reply."""
 
 from __future__ import annotations
 
@@ -8,46 +8,53 @@ from dataclasses import asdict, dataclass
 from smartbert_runtime.errors import BenchError
 from smartbert_runtime.package.decode import decode
 
+# The modes of a contender: with the preset's policy, or with every layer run and the last head only. Rivals know one
+# mode, full depth.
+POLICY, FULL_DEPTH = "policy", "full depth"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
-    """Load the contender. `spec` is its runner's own; preload: all of it now, not at the first text."""
+class LoadRequest:
+    """Load the contender. `spec` is its runner's own; preload: everything now, not at the first text."""
 
     spec: dict[str, object]
     preload: bool
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """Answer these texts, in calls of `batch_size`, or each alone and timed alone when that is 1.
+class ClassifyRequest:
+    """Classify these texts in calls of `batch_size`; at 1, each in its own call with its own time.
 
-    way: which of the runner's ways to answer. wake: so many of the texts are answered before, untimed, because the
-    process has just been woken and finds its caches cold.
+    mode: POLICY or FULL_DEPTH. warm_up: how many of the texts are classified first, untimed, because the process was
+    just resumed and its caches are cold.
     """
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
-    way: str
+    mode: str
     batch_size: int
-    wake: int
+    warm_up: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weigh:
+class MemoryRequest:
     """How much memory does the process hold?"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opened:
-    """load_seconds: from the files to ready, imports left out. versions: of the libraries that answer."""
+class LoadReply:
+    """load_seconds: from the files to ready, imports excluded. versions: of the libraries that the contender uses."""
 
     load_seconds: float
     versions: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """One label a text; layers_run is None where all are run always; ms: one a text, or one for all of a batch run."""
+class ClassifyReply:
+    """One label per text.
+
+    layers_run: None where every layer always runs. ms: one per text, or one for all batches together.
+    """
 
     labels: tuple[str, ...]
     layers_run: tuple[int, ...] | None
@@ -55,28 +62,28 @@ class Answered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weight:
-    """Resident memory now and at its highest so far, in MB (1e6 bytes); None where the platform does not tell."""
+class MemoryReply:
+    """Resident memory now and its maximum so far, in MB (1e6 bytes); None where the platform does not report it."""
 
     resident_mb: float | None
     peak_mb: float | None
 
 
-Question = Open | Ask | Weigh
-Reply = Opened | Answered | Weight
-_QUESTIONS: dict[str, type[Question]] = {kind.__name__: kind for kind in (Open, Ask, Weigh)}
-_REPLIES: dict[str, type[Reply]] = {kind.__name__: kind for kind in (Opened, Answered, Weight)}
+Request = LoadRequest | ClassifyRequest | MemoryRequest
+Reply = LoadReply | ClassifyReply | MemoryReply
+_REQUESTS: dict[str, type[Request]] = {kind.__name__: kind for kind in (LoadRequest, ClassifyRequest, MemoryRequest)}
+_REPLIES: dict[str, type[Reply]] = {kind.__name__: kind for kind in (LoadReply, ClassifyReply, MemoryReply)}
 
 
-def write_question(question: Question) -> bytes:
+def write_request(request: Request) -> bytes:
     """One line."""
-    return _line({type(question).__name__: asdict(question)})
+    return _line({type(request).__name__: asdict(request)})
 
 
-def read_question(line: bytes) -> Question:
-    """What `write_question` wrote."""
+def read_request(line: bytes) -> Request:
+    """The inverse of `write_request`."""
     ((kind, fields),) = json.loads(line).items()
-    return decode(_QUESTIONS[kind], fields, where=kind)
+    return decode(_REQUESTS[kind], fields, where=kind)
 
 
 def write_reply(reply: Reply | BenchError) -> bytes:
@@ -87,7 +94,7 @@ def write_reply(reply: Reply | BenchError) -> bytes:
 
 
 def read_reply(line: bytes) -> Reply:
-    """What `write_reply` wrote; raises the error that it carries."""
+    """The inverse of `write_reply`; raises the error that the line carries."""
     ((kind, fields),) = json.loads(line).items()
     if kind == "error":
         raise BenchError(fields["message"], hint=fields["hint"])

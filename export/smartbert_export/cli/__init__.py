@@ -1,1 +1,1 @@
-"""Commands that may need torch: they import it only when they are asked for it."""
+"""The commands smartbert-export and smartbert-verify; torch is imported only when it is needed."""

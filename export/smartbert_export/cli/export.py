@@ -1,15 +1,18 @@
-"""smartbert-export: checkpoint folder to package folder."""
+"""smartbert-export: turn a checkpoint folder into a package folder."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smartbert_runtime.cli.command import Steps, require_extra, run_command
+from smartbert_runtime.cli.command import TerminalReporter, require_extra, run_command
 from smartbert_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from smartbert_export.package import ExportReport
 
 
 def export(
@@ -17,56 +20,62 @@ def export(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder to write.")],
     golden_file: Annotated[
         Path | None,
-        typer.Option(help="Texts whose PyTorch answers travel with the package, in place of 32 dev texts."),
+        typer.Option(
+            help="Texts whose PyTorch answers are recorded in the package, instead of the checkpoint's 32 dev texts."
+        ),
     ] = None,
     golden_texts: Annotated[
         bool,
-        typer.Option("--golden-texts/--no-golden-texts", help="Ship those texts, or their token ids only."),
+        typer.Option("--golden-texts/--no-golden-texts", help="Include those texts, or their token ids only."),
     ] = True,
     gates: Annotated[
         bool,
         typer.Option(
             "--gates/--no-gates",
-            help="Export the skipping gates, or leave them out: smaller and faster where they skip next to nothing.",
+            help="Export the skipping gates, or leave them out: smaller and faster where they hardly skip any layers.",
         ),
     ] = True,
     layout: Annotated[
         list[str],
         typer.Option(
-            help="separate: each layer, gate and exit head a graph of its own. fused: a layer with its exit head and "
-            "the next gate in one graph. single: one model.onnx for any onnxruntime binding, one text a call. "
-            "Repeat for several in one folder; the first is the default."
+            help="separate: one graph per layer, gate and exit head. fused: blocks of a layer, its exit head and the "
+            "next gate. single: one model.onnx for any onnxruntime binding, one text per call. Repeatable, for "
+            "several in one folder; the first is the default."
         ),
     ] = ["separate"],  # noqa: B006 - typer reads the default and never changes it
     precision: Annotated[
         list[str],
         typer.Option(
-            help="fp32, int8 (a quarter of the size, faster) or int4 (smaller still, for size); repeatable. A part "
-            "whose labels change too often stays fp32, and SUMMARY.md says so."
+            help="fp32, int8 (a quarter of the size, faster) or int4 (even smaller, not faster); repeatable. A part "
+            "that changes too many labels stays fp32, as SUMMARY.md reports."
         ),
     ] = ["fp32"],  # noqa: B006
     target: Annotated[
         str,
-        typer.Option(help="Processor that int8 is for: x86 (7-bit weights, right on all), x86-vnni or arm64 (8 bits)."),
+        typer.Option(help="Processor for int8: x86 (7-bit weights, correct on every one), x86-vnni or arm64 (8 bits)."),
     ] = "x86",
     check_file: Annotated[
         Path | None,
-        typer.Option(help="500 texts or more that decide what may be quantized; default: made of the golden texts."),
+        typer.Option(
+            help="500 or more texts on which quantized parts are checked; default: made from the golden texts."
+        ),
     ] = None,
     fixed_shape: Annotated[
         str | None,
         typer.Option(
             metavar="B,S",
-            help="Make every graph for batches of B texts of S tokens, as accelerators want it; the runtime pads and "
-            "splits, longer texts are cut.",
+            help="Export every graph for batches of B texts of S tokens, as accelerators require; the runtime pads "
+            "and splits batches and cuts longer texts.",
         ),
     ] = None,
     ort_format: Annotated[
         bool,
-        typer.Option("--ort-format", help="Write .ort files, and the operators that a reduced onnxruntime needs."),
+        typer.Option(
+            "--ort-format", help="Write .ort files, and the list of operators for a reduced onnxruntime build."
+        ),
     ] = False,
     license: Annotated[
-        str | None, typer.Option(help="What the package may be used under, such as apache-2.0; told in SUMMARY.md.")
+        str | None, typer.Option(help="License of the package, such as apache-2.0, for SUMMARY.md.")
     ] = None,
     opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs: 18 to 21.")] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
@@ -74,9 +83,9 @@ def export(
     """Cut a checkpoint into ONNX parts: embeddings, and a gate, a layer and an exit head for each layer.
 
     Checkpoints without gates (the arms deebert and pabee) and plain fine-tuned classifiers (BERT, RoBERTa) are
-    exported as what they are, with fewer parts: the first skip no layer, the second run every layer.
+    exported with fewer parts: the former skip no layer, the latter run every layer.
 
-    Every part and every decision is compared with PyTorch before OUT appears; when one differs, nothing is written
+    Every part and every decision is compared with PyTorch before OUT is written; if one differs, nothing is written
     and the exit code is 3. Two exports of one checkpoint are byte-equal.
 
     Example: smartbert-export ckpt/ out/ --layout fused --precision fp32 --precision int8
@@ -85,7 +94,6 @@ def export(
         from smartbert.library_logging import quiet_libraries
         from smartbert_export.options import ExportOptions, GraphOptions
         from smartbert_export.package import export_package
-        from smartbert_export.summary import abilities, export_lines
     quiet_libraries()
     started = time.perf_counter()
     graphs = GraphOptions(
@@ -105,10 +113,16 @@ def export(
         license=license,
         overwrite=overwrite,
     )
-    with Steps() as steps:
-        report = export_package(checkpoint, output, options, say=steps.say)
+    with TerminalReporter() as reporter:
+        report = export_package(checkpoint, output, options, reporter=reporter)
+    _print_report(report, output, seconds=time.perf_counter() - started)
+
+
+def _print_report(report: ExportReport, output: Path, *, seconds: float) -> None:
+    from smartbert_export.summary import abilities, export_lines
+
     size_mb = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
-    print(f"package  {output}: {size_mb:.1f} MB, {time.perf_counter() - started:.1f} s")
+    print(f"package  {output}: {size_mb:.1f} MB, {seconds:.1f} s")
     print(f"model    {abilities(report.model)}")
     print("\n".join(export_lines(report.parity, report.quantization, report.skipped, report.model.hidden_size)))
     print(f'next     smartbert-infer {output} --text "..."')

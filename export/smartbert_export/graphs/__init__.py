@@ -1,1 +1,1 @@
-"""ONNX graphs: traced, simplified, put together into each layout."""
+"""ONNX graphs: traced, simplified, joined for each layout, and counted by operator coverage."""

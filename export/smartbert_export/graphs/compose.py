@@ -1,4 +1,4 @@
-"""Parts put together into one graph."""
+"""A builder of ONNX graphs that joins the graphs of parts, at top level or in a branch of an `If`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from smartbert_runtime.package.manifest import TensorSpec
 
 
 class Builder:
-    """Collects nodes and weights; parts come in with their names prefixed, their weights in the outermost graph.
+    """Collects nodes and weights; names of parts get a prefix, and their weights go into the outermost graph.
 
-    fixed: numbers for dimensions that have names in the parts' specs.
+    fixed: sizes of dimensions that the parts' specs only name.
     """
 
     def __init__(self, fixed: Mapping[str, int] = MappingProxyType({})) -> None:
@@ -32,13 +32,13 @@ class Builder:
         self.nodes.append(node)
 
     def constant(self, name: str, value: object) -> None:
-        """A weight of the graph's own."""
+        """A weight that belongs to no part."""
         self.weights.append(numpy_helper.from_array(np.asarray(value), name))
 
     def inline(
         self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
     ) -> Sequence[str]:
-        """Put a part's nodes here, its inputs and outputs renamed."""
+        """Add a part's nodes at top level, with its inputs and outputs renamed."""
         self.nodes += self._renamed(part, prefix, feeds, outputs)
         return outputs
 
@@ -52,7 +52,7 @@ class Builder:
         otherwise: Sequence[str],
         specs: Sequence[TensorSpec],
     ) -> None:
-        """`outputs` are the part's where `condition` holds, and the values `otherwise` where it does not."""
+        """Add an `If`: `outputs` are the part's where `condition` holds, otherwise the values named in `otherwise`."""
         inner = [f"{prefix}/then/{name}" for name in outputs]
         passed = [f"{prefix}/else/{name}" for name in outputs]
         then = helper.make_graph(
@@ -81,14 +81,14 @@ class Builder:
         for node in part.graph.node:
             for places in (node.input, node.output):
                 for number, name in enumerate(places):
-                    if name:  # an empty name is an input left out
+                    if name:  # an empty name is an omitted input
                         places[number] = names.setdefault(name, f"{prefix}/{name}")
             node.name = ""
             nodes.append(node)
         return nodes
 
     def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> onnx.ModelProto:
-        """All that was collected."""
+        """The graph of all that was collected."""
         graph = helper.make_graph(
             self.nodes,
             "smartbert",

@@ -1,4 +1,4 @@
-"""Graphs in onnxruntime's own file format, and the list of operators that a reduced build needs for them."""
+"""Convert graphs to onnxruntime's own file format, and list the operators that a reduced build needs for them."""
 
 from __future__ import annotations
 

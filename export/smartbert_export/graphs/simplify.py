@@ -1,7 +1,7 @@
-"""Traced graphs in the form that onnxruntime's own optimizer knows, and without the arithmetic on shapes.
+"""Rewrite traced graphs to the patterns that onnxruntime's optimizer fuses, without arithmetic on shapes.
 
-The tracer writes out shapes as nodes of their own and GELU in an order that onnxruntime does not recognize: a layer
-then runs 10 nodes more, GELU's five and both sums before a LayerNormalization among them.
+The tracer computes shapes with nodes and writes GELU in an order that onnxruntime does not recognize: a layer then runs
+10 more nodes, among them GELU's five and both sums before a LayerNormalization.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Shape = tuple[int | str, ...]
 
 
 def simplify(graph: onnx.GraphProto) -> None:
-    """Rewrite `graph`, which has the tracer's notes on every value's shape, to an equal one with fewer nodes."""
+    """Rewrite `graph`, in which every value's shape is annotated, to an equal one with fewer nodes."""
     _constant_shapes(graph)
     _known_gelu(graph)
     drop_unused(graph)
 
 
 def _constant_shapes(graph: onnx.GraphProto) -> None:
-    """A Reshape gets its target as a constant where its input says the rest."""
+    """Give a Reshape a constant target where its input determines the rest."""
     shapes = _shapes(graph)
     computed = {node.output[0] for node in graph.node}
     for number, node in enumerate(graph.node):
@@ -39,10 +39,10 @@ def _constant_shapes(graph: onnx.GraphProto) -> None:
 
 
 def _target(before: Shape, after: Shape) -> list[int] | None:
-    """0 for a dimension that stays in its place, -1 for one that is worked out; None where two would be.
+    """0 for a dimension that stays in its place, -1 for one that is inferred; None where two would have to be.
 
-    The last named dimension is worked out even if it stays: onnxruntime then does not know that both sides of a
-    residual sum have one shape, and leaves sum and LayerNormalization as they are. Its SkipLayerNormalization takes
+    The last named dimension is inferred even if it stays: onnxruntime then cannot prove that both sides of a residual
+    sum have the same shape, and does not fuse sum and LayerNormalization. Its SkipLayerNormalization takes
     three times as long on a CPU (1.31, x86).
     """
     named = [place for place, size in enumerate(after) if isinstance(size, str)]
@@ -53,7 +53,7 @@ def _target(before: Shape, after: Shape) -> list[int] | None:
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
-    """Of the values of which every dimension is known, by a number or a name."""
+    """The shapes of values of which every dimension is known, as a number or a name."""
     return {
         value.name: tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*graph.value_info, *graph.input, *graph.output)
@@ -80,7 +80,7 @@ def _known_gelu(graph: onnx.GraphProto) -> None:
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes and weights that lead to no output."""
+    """Remove nodes and weights that no output depends on."""
     wanted = {value.name for value in graph.output}
     for number in reversed(range(len(graph.node))):
         if wanted.isdisjoint(graph.node[number].output):

@@ -1,4 +1,4 @@
-"""PyTorch parts to ONNX graphs: each kind of part is traced once, the other layers' weights go into copies."""
+"""Trace PyTorch parts to ONNX: each kind of part once; copies of its graph get the weights of the other layers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from smartbert_runtime.errors import ExportError
 from smartbert_runtime.package.manifest import TensorSpec
 from smartbert_runtime.sessions.fixed_shape import BATCH, SEQUENCE
 
-# The oldest and the newest ONNX operator set that graphs can be asked for; onnxruntime 1.20 knows all of these.
+# ONNX operator sets that graphs can be exported for; onnxruntime 1.20 supports all of them.
 OPSETS = (18, 19, 20, 21)
 OPSET = OPSETS[0]
 TWIN_ROWS = 1021
@@ -31,7 +31,7 @@ _ONNX_TYPES = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT6
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A traced graph and, for each of its weights: the parameter it holds, and whether transposed."""
+    """A traced graph and, for each of its weights, the parameter that it holds and whether it is transposed."""
 
     graph: onnx.ModelProto
     weights: Mapping[str, tuple[str, bool]]
@@ -45,7 +45,7 @@ class Template:
             if initializer.name in self.weights:
                 parameter, transposed = self.weights[initializer.name]
                 array = state[parameter].T if transposed else state[parameter]
-                # Not by a tensor of its own: a table is most of the model, and would be there once more.
+                # In place: another tensor would hold the token table, most of a small model, once more.
                 del initializer.dims[:]
                 initializer.dims.extend(array.shape)
                 initializer.raw_data = array.tobytes()
@@ -61,10 +61,10 @@ def make_template(
     fixed: Sequence[int] | None = None,
     opset: int = OPSET,
 ) -> Template:
-    """Trace `module` once, so that any module of the same shape can lend its weights to the graph.
+    """Trace `module` once, to a graph that can be filled with the weights of any module of the same shape.
 
-    The tracer renames, transposes and merges equal weights (two zero biases become one). A twin whose every value is
-    different is traced in the module's place: nothing merges, and each weight is recognized by its values.
+    The tracer renames, transposes and merges equal weights (two zero biases become one). Instead of the module, a twin
+    is traced whose values are all different: nothing merges, and each weight is recognized by its values.
     """
     twin = _distinct_twin(module)
     graph = trace(twin, example, inputs, outputs, fixed=fixed, opset=opset)
@@ -99,9 +99,9 @@ def trace(
     fixed: Sequence[int] | None = None,
     opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """One ONNX graph with dynamic batch and sequence, free of traces of this machine; its dimensions are checked.
+    """One ONNX graph with dynamic batch and sequence, and nothing of this machine in it; its interface is checked.
 
-    fixed: batch and sequence in numbers; then no dimension is dynamic.
+    fixed: the batch and sequence that all dimensions are made for.
     """
     if fixed is not None:
         inputs, outputs = (_with_numbers(specs, fixed) for specs in (inputs, outputs))
@@ -124,7 +124,7 @@ def trace(
         )
     assert program is not None  # only None when a file to write to is given
     if fixed is not None:
-        # With a fixed length, rows of a small position table would be folded into a constant: weights must stay whole.
+        # With a fixed length, the optimizer would fold rows of a small position table into a constant.
         optimize_ir(program.model, should_fold=lambda node: False if node.op_type == "Gather" else None)
     graph = program.model_proto
     simplify(graph.graph)
@@ -139,14 +139,14 @@ def _with_numbers(specs: Sequence[TensorSpec], fixed: Sequence[int]) -> tuple[Te
 
 
 def _distinct_twin(module: nn.Module) -> nn.Module:
-    """Another module of the same kind. Large embedding tables are cut: the graph does not depend on their rows."""
+    """A module of the same kind with all values different. Large tables are cut: no graph depends on their rows."""
     tables = {id(table): table for table in module.modules() if isinstance(table, nn.Embedding)}
     cut = {
         id(table.weight): nn.Parameter(torch.empty(TWIN_ROWS, table.embedding_dim))
         for table in tables.values()
         if table.num_embeddings > TWIN_ROWS
     }
-    twin = copy.deepcopy(module, cut)  # the copy has these in place of the weights with those ids
+    twin = copy.deepcopy(module, cut)  # the copy has these instead of the weights with those ids
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in twin.parameters():
@@ -170,7 +170,7 @@ def _rename(model: onnx.ModelProto, old: str, new: str) -> None:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Remove what the tracer notes about source files: two machines must export the same bytes."""
+    """Remove the tracer's notes on source files: two machines must export the same bytes."""
     del model.metadata_props[:]
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]

@@ -1,1 +1,1 @@
-"""PyTorch's answers, recorded for comparison with the package's."""
+"""PyTorch's answers: recorded as golden samples, and compared with the package's."""

@@ -1,8 +1,7 @@
-"""PyTorch as the oracle of a package: the same texts, asked of the checkpoint."""
+"""PyTorch as the oracle of a package: the same texts, run by the checkpoint that it was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from smartbert_export.parity.probes import wide_probes
@@ -12,22 +11,23 @@ from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.parity.golden import Golden, read_golden
+from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer
 
 
-def ask_checkpoint(
+def record_checkpoint(
     checkpoint: Path,
     package: Package,
     file: Path | None,
     policy: Policy,
     *,
     columns: Columns | None = None,
-    say: Callable[[str], None] = lambda step: None,
+    reporter: Reporter = SILENT,
 ) -> Golden:
     """PyTorch's answers for the texts of `file` (None: the golden ones), with probes from 1 token to the longest."""
-    say("loading the checkpoint")
+    reporter.step("loading the checkpoint")
     source = open_checkpoint(checkpoint, gates=package.manifest.model.gates)
     if source.labels != package.manifest.labels or source.model.config.layers != package.manifest.model.layers:
         raise InputError(
@@ -39,5 +39,5 @@ def ask_checkpoint(
     else:
         examples = read_examples(file, columns)
         tokens = Tokenizer.from_package(package).encode(examples.texts, examples.pairs)
-    say(f"asking PyTorch for {len(tokens.truncated)} texts")
+    reporter.step(f"running {len(tokens.truncated)} texts in PyTorch")
     return record(source.model, wide_probes(tokens, package.manifest.model.max_length), tokens, policy)

@@ -1,4 +1,4 @@
-"""Batches to compare parts on, made of a few texts: short ones to ship, and every length to check with."""
+"""Probes: batches on which parts are compared, made of a few texts; short ones to ship, all lengths to verify with."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PROBE_BYTES = 3_000_000
 
 
 def small_probes(model: SmartBertForSequenceClassification, tokens: Tokens) -> list[Tokens]:
-    """Probes to ship: the shortest text alone, and three texts of unlike length in one padded batch.
+    """Probes to ship: the shortest text unpadded, and three texts of different lengths in one padded batch.
 
-    Longer texts than PROBE_BYTES has room for are cut.
+    Texts too long for PROBE_BYTES are cut.
     """
     room = max(2, PROBE_BYTES // (4 * (model.config.layers + 1) * model.config.hidden_size) // 4)
     lengths = tokens.attention_mask_bs.sum(axis=1)
@@ -25,28 +25,6 @@ def small_probes(model: SmartBertForSequenceClassification, tokens: Tokens) -> l
     fitting = order[: order.index(longest) + 1]
     batch = [fitting[0], fitting[len(fitting) // 2], fitting[-1]]
     return [_shortened(tokens.rows(fitting[:1]), room), _shortened(tokens.rows(batch), room)]
-
-
-def recombined(texts: Sequence[str], pairs: Sequence[str] | None, count: int) -> tuple[list[str], list[str] | None]:
-    """At least `count` texts where there are enough to make them of: the first words of one, the last of another.
-
-    The texts themselves come first. Of pairs, first and second texts are put together anew.
-    """
-    made: dict[tuple[str, str], None] = {}
-    for step in range(len(texts)):
-        if len(made) >= count:
-            break
-        for row, text in enumerate(texts):
-            other = (row + step) % len(texts)
-            if pairs is not None:
-                made[text, pairs[other]] = None
-                continue
-            words, ending = text.split(), texts[other].split()
-            made[" ".join(words[: (len(words) + 1) // 2] + ending[(len(ending) + 1) // 2 :]) if step else text, ""] = (
-                None
-            )
-    firsts, seconds = [first for first, _ in made], [second for _, second in made]
-    return firsts, None if pairs is None else seconds
 
 
 def _shortened(tokens: Tokens, length: int) -> Tokens:
@@ -59,7 +37,7 @@ def _shortened(tokens: Tokens, length: int) -> Tokens:
 
 
 def wide_probes(tokens: Tokens, max_length: int) -> list[Tokens]:
-    """Probes to check with but not to ship: lengths from 1 to the model's longest, alone and padded together.
+    """Probes to verify with, not to ship: lengths from 1 to the model's longest, one by one and padded together.
 
     Made of the texts' own tokens, one text after another until the longest is filled.
     """

@@ -17,21 +17,20 @@ from smartbert_runtime.tokenizer import Tokens
 
 @torch.inference_mode()
 def record_probe(model: SmartBertForSequenceClassification, tokens: Tokens) -> Probe:
-    """Send a batch through every layer and record what each part was given and gave."""
-    x_bsh, mask_b11s = model.embed(
+    """Run a batch through every layer and record what each part read and returned."""
+    hidden_bsh, mask_b11s = model.embed(
         *(
             torch.from_numpy(array)
             for array in (tokens.input_ids_bs, tokens.attention_mask_bs, tokens.token_type_ids_bs)
         )
     )
-    hidden, skip_logits, logits = [x_bsh], [], []
-    for index in range(model.config.layers):
-        skip_logits.append(model.skip_logit(index, x_bsh, mask_b11s))
-        x_bsh = model.run_layer(index, x_bsh, mask_b11s)
-        hidden.append(x_bsh)
-        headed = model.config.early_exits or index == model.config.layers - 1
-        unknown_bc = x_bsh.new_full((x_bsh.shape[0], model.config.num_labels), math.nan)
-        logits.append(model.exits[index](x_bsh, mask_b11s) if headed else unknown_bc)
+    hidden, skip_logits, logits = [hidden_bsh], [], []
+    for step in model.layer_steps(hidden_bsh, mask_b11s, no_skip=True):
+        skip_logits.append(step.skip_logit_b)
+        hidden.append(step.output_bsh)
+        has_head = model.config.early_exits or step.index == model.config.layers - 1
+        unknown_bc = step.output_bsh.new_full((step.output_bsh.shape[0], model.config.num_labels), math.nan)
+        logits.append(model.exits[step.index](step.output_bsh, mask_b11s) if has_head else unknown_bc)
     return Probe(
         tokens=tokens,
         mask_b11s=mask_b11s.numpy(),
@@ -54,8 +53,4 @@ def record(
 
 def clear_calls(golden: Golden, policy: Policy) -> list[int]:
     """Rows without a decision so near its threshold that another machine's rounding could turn it."""
-    return [
-        row
-        for row, trace in enumerate(golden.traces)
-        if trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) > DECISION_MARGIN
-    ]
+    return [row for row, trace in enumerate(golden.traces) if trace.margin(policy) > DECISION_MARGIN]

@@ -1,4 +1,4 @@
-"""The PyTorch module behind each part: what is traced, and whose weights go into the graph."""
+"""The PyTorch module of each part, which is traced and whose weights go into the graph."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Exit heads and gates in as few products as possible, alone and behind an encoder layer, which makes a block.
+"""Exit heads and gates with as few matrix products as possible, as parts of their own and at the end of a block.
 
-Equal to the modules they are made of, by algebra; a head reads every token, and only one query is asked:
+They equal the modules they are made of, by algebra. A head attends to every token with a single query, so:
 - The key projection can be absorbed: with u = W_k^T (W_q t_0 + b_q) / sqrt(size) per attention head, a token's score is
   t . u; the key bias is the same for every token and drops out of the softmax.
 - The value projection moves behind the sum (sum_j a_j (W_v t_j + b_v) = W_v (sum_j a_j t_j) + b_v), and can be folded
-  into the linear layer that follows.
-- Exit head and gate read the same state: their two projections are one matrix product, their two attentions one.
+  into the next linear layer.
+- An exit head and a gate that read the same state share one matrix product as projection, and one attention.
 Products are computed in double precision. Shape letters: b batch, s sequence, h hidden, w head width, a attention
-heads, z = w/a, r heads that read (exit, gate), v = r*w, n = s*r, o outputs, c classes.
+heads, z = w/a, r readers (exit head, gate), v = r*w, n = s*r, o outputs, c classes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from smartbert.modeling import MASKED, ExitHead, PoolingAttention, SkipGate
 
 
 class JointAttention(nn.Module):
-    """What several heads read out of one state, each by a PoolingAttention and the linear layer behind it, at once.
+    """Several readers of one state, each a PoolingAttention and the linear layer behind it, in one attention.
 
-    The heads' tokens are side by side in t (b,s,r*w), which is, without moving anything, a row of tokens of width w in
-    which those of head k stand at k, k+r, k+2r, ...: one attention over all of them, in which each attention head is
-    kept from the other heads' tokens by the mask.
+    The readers' tokens are side by side in t (b,s,r*w). Without moving any number, that is a sequence of tokens of
+    width w, with those of reader k at k, k+r, k+2r, ...: one attention covers all of them, and the mask hides the other
+    readers' tokens from each attention head. `ask` makes the queries, `take` reads the result; both name weights in
+    exported graphs.
     """
 
     others_1a1r: Tensor
@@ -35,32 +36,32 @@ class JointAttention(nn.Module):
     def __init__(self, readers: Sequence[tuple[PoolingAttention, nn.Linear]]) -> None:
         super().__init__()
         first = readers[0][0]
-        self.width, self.asks_mean = first.query.in_features, first.asks_mean
+        self.width, self.query_is_mean = first.query.in_features, first.query_is_mean
         self.heads_wide = [attention.heads * self.width for attention, _ in readers]
         reduced = [_reduced(attention, behind) for attention, behind in readers]
         self.ask = nn.ModuleList(ask for ask, _ in reduced)
         self.take = nn.ModuleList(take for _, take in reduced)
         reader_a = torch.tensor([place for place, (attention, _) in enumerate(readers) for _ in range(attention.heads)])
         others_ar = reader_a[:, None] != torch.arange(len(readers))
-        # The mask's own number for "not this one": its softmax is exactly 0.
+        # The value with which the mask hides a token: its softmax is exactly 0.
         self.register_buffer("others_1a1r", others_ar.float()[None, :, None, :] * MASKED, persistent=False)
 
     def forward(self, t_bsv: Tensor, mask_b11s: Tensor) -> list[Tensor]:
-        """(b,s,r*w), (b,1,1,s) -> one (b,o) a head."""
+        """(b,s,r*w), (b,1,1,s) -> (b,o) of each reader."""
         batch, sequence, readers = t_bsv.shape[0], t_bsv.shape[1], len(self.take)
         mask_b1s = mask_b11s.squeeze(1)
-        asker_b1v = mask_b1s.softmax(dim=-1) @ t_bsv if self.asks_mean else t_bsv[:, 0:1]
-        askers = _apart(asker_b1v.reshape(batch, readers * self.width), [self.width] * readers)
-        asked_ba = torch.cat([ask(asker_bw) for ask, asker_bw in zip(self.ask, askers, strict=True)], dim=-1)
-        asked_baw = asked_ba.reshape(batch, -1, self.width)
+        source_b1v = mask_b1s.softmax(dim=-1) @ t_bsv if self.query_is_mean else t_bsv[:, 0:1]
+        sources = _apart(source_b1v.reshape(batch, readers * self.width), [self.width] * readers)
+        query_ba = torch.cat([ask(source_bw) for ask, source_bw in zip(self.ask, sources, strict=True)], dim=-1)
+        query_baw = query_ba.reshape(batch, -1, self.width)
         t_bnw = t_bsv
         if readers > 1:
             t_bnw = t_bsv.reshape(batch, -1, self.width)
             mask_basr = mask_b11s.reshape(batch, 1, sequence, 1) + self.others_1a1r
-            mask_b1s = mask_basr.reshape(batch, asked_baw.shape[1], -1)
-        mixed_baw = (asked_baw @ t_bnw.transpose(1, 2) + mask_b1s).softmax(dim=-1) @ t_bnw
-        taken = _apart(mixed_baw.reshape(batch, -1), self.heads_wide)
-        return [take(taken_bv) for take, taken_bv in zip(self.take, taken, strict=True)]
+            mask_b1s = mask_basr.reshape(batch, query_baw.shape[1], -1)
+        mixed_baw = (query_baw @ t_bnw.transpose(1, 2) + mask_b1s).softmax(dim=-1) @ t_bnw
+        read = _apart(mixed_baw.reshape(batch, -1), self.heads_wide)
+        return [take(read_bv) for take, read_bv in zip(self.take, read, strict=True)]
 
 
 class HeadsPart(nn.Module):
@@ -85,39 +86,39 @@ class HeadsPart(nn.Module):
 
 
 class PerHead(nn.Module):
-    """A linear map without bias of its own for each attention head: (b,a*i) -> (b,a*o)."""
+    """A linear map without bias, one for each attention head: (b,a*i) -> (b,a*o)."""
 
     def __init__(self, weight_aio: Tensor) -> None:
         super().__init__()
         self.weight_aio = nn.Parameter(weight_aio.detach().float().contiguous())
 
     def forward(self, x_bv: Tensor) -> Tensor:
-        """Head by head."""
+        """Each attention head's columns by its own matrix."""
         heads, inner, _ = self.weight_aio.shape
         return (x_bv.reshape(-1, heads, 1, inner) @ self.weight_aio).reshape(x_bv.shape[0], -1)
 
 
 def _reduced(attention: PoolingAttention, behind: nn.Linear) -> tuple[nn.Module, nn.Module]:
-    """What stands before and behind a softmax over the tokens, to do what the attention and `behind` do.
+    """The modules before and behind a softmax over the tokens that together equal the attention and `behind`.
 
-    On a short text, time goes by the bytes of weights that are read: a product of two factors is multiplied out only
-    where it is not larger than they are.
+    On a short text, time depends on the bytes of weights that are read: two factors are multiplied out only where the
+    product is not larger than they are.
     """
     heads, width, outputs = attention.heads, attention.query.in_features, behind.out_features
     size = width // heads
-    wanted_azw, wanted_az = _by_head(attention.query.weight, heads), _by_head(attention.query.bias, heads)
-    wanted_azw, wanted_az = wanted_azw / math.sqrt(size), wanted_az / math.sqrt(size)
+    query_azw, query_az = _by_head(attention.query.weight, heads), _by_head(attention.query.bias, heads)
+    query_azw, query_az = query_azw / math.sqrt(size), query_az / math.sqrt(size)
     key_azw, value_azw = (_by_head(linear.weight, heads) for linear in (attention.key, attention.value))
     value_az = _by_head(attention.value.bias, heads)
     behind_oaz = behind.weight.detach().double().reshape(outputs, heads, size)
     behind_o = behind.bias.detach().double() + torch.einsum("oaz,az->o", behind_oaz, value_az)
     if heads * width <= 2 * width:
         ask: nn.Module = _linear(
-            torch.einsum("azw,azv->awv", key_azw, wanted_azw).reshape(heads * width, width),
-            torch.einsum("azw,az->aw", key_azw, wanted_az).reshape(heads * width),
+            torch.einsum("azw,azv->awv", key_azw, query_azw).reshape(heads * width, width),
+            torch.einsum("azw,az->aw", key_azw, query_az).reshape(heads * width),
         )
     else:
-        ask = nn.Sequential(_linear(wanted_azw.reshape(width, width), wanted_az.reshape(width)), PerHead(key_azw))
+        ask = nn.Sequential(_linear(query_azw.reshape(width, width), query_az.reshape(width)), PerHead(key_azw))
     if heads * outputs <= width + outputs:
         take: nn.Module = _linear(
             torch.einsum("oaz,azw->oaw", behind_oaz, value_azw).reshape(outputs, heads * width), behind_o
@@ -128,7 +129,7 @@ def _reduced(attention: PoolingAttention, behind: nn.Linear) -> tuple[nn.Module,
 
 
 def _apart(x_bv: Tensor, widths: list[int]) -> Sequence[Tensor]:
-    """Each head's columns; one head's are all of them, without a node of the graph that says so."""
+    """Each reader's columns; a single reader has all of them, without a Split in the graph."""
     return x_bv.split(widths, dim=-1) if len(widths) > 1 else [x_bv]
 
 

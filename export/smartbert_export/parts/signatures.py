@@ -1,4 +1,4 @@
-"""The parts a model is cut into: their names in running order, what goes in and out, and the module behind each."""
+"""The parts that a model is cut into: names in running order, inputs and outputs, example inputs for tracing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIGNATURES: dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]] = {
     "block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS, _SKIP_LOGIT)),
     # Where no gate follows: after the last layer, and in a model without gates.
     "gateless block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT, _LOGITS)),
-    # A plain classifier's, but for its last one.
+    # A plain classifier's blocks, except the last.
     "bare block": ((_HIDDEN, _MASK), (_HIDDEN_NEXT,)),
 }
 LAYOUTS = (SEPARATE, FUSED, SINGLE)
@@ -39,7 +39,7 @@ LAYOUTS = (SEPARATE, FUSED, SINGLE)
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of the model. kind: which graph it is a copy of; the role, but for blocks of another kind."""
+    """One part of the model. kind: parts of one kind have the same graph; it is the role, except for some blocks."""
 
     name: str
     role: str
@@ -48,7 +48,7 @@ class Part:
 
 
 def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
-    """The parts of a layout, in the order in which a text meets them; those of `single` are put into one graph."""
+    """The parts of a layout in running order; those of `single` are joined in one graph."""
     yield Part(name="embeddings", role="embeddings", kind="embeddings", index=0)
     for index in range(1, config.layers + 1):
         last = index == config.layers
@@ -56,7 +56,7 @@ def parts(config: SmartBertConfig, layout: str) -> Iterator[Part]:
         if layout == SEPARATE:
             roles += ["layer", *(["exit"] if config.early_exits or last else [])]
         else:
-            # The last exit head alone is for a text that skipped the last layer.
+            # The last exit head as a part of its own is for a text that skips the last layer.
             roles += ["block", *(["exit"] if config.gates and last else [])]
         for role in roles:
             kind = _block_kind(config, last) if role == "block" else role
@@ -70,7 +70,7 @@ def _block_kind(config: SmartBertConfig, last: bool) -> str:
 
 
 def signature(config: SmartBertConfig, kind: str) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a part, numbers in place of HIDDEN and CLASSES."""
+    """Inputs and outputs of a kind of part, with the model's numbers for HIDDEN and CLASSES."""
     sizes = {"HIDDEN": str(config.hidden_size), "CLASSES": str(config.num_labels)}
 
     def filled(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
@@ -86,10 +86,9 @@ def signature(config: SmartBertConfig, kind: str) -> tuple[tuple[TensorSpec, ...
 def example_inputs(
     config: SmartBertConfig, role: str, fixed_shape: tuple[int, int] | None = None
 ) -> tuple[Tensor, ...]:
-    """Inputs to trace with. Batch and sequence differ and exceed 1, or the tracer would take them for constants.
+    """Inputs to trace with. Batch and sequence differ and exceed 1, or the tracer would treat them as constants.
 
-    No tensor is used twice: the tracer would merge the inputs. fixed_shape: batch and sequence that are meant to be
-    constants.
+    No tensor is used twice, or the tracer would merge the inputs. fixed_shape: batch and sequence that are constants.
     """
     batch, sequence = fixed_shape or (2, 3)
     if role == "embeddings":

@@ -1,1 +1,1 @@
-"""int8 and int4 graphs, and which parts may be quantized."""
+"""int8 and int4 graphs, and the choice of the parts that are quantized."""

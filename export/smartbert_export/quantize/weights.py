@@ -1,11 +1,11 @@
-"""Graphs with int8 or int4 weights, in a form that gives a text the same answer alone, padded and in any batch.
+"""int8 and int4 weights, with which a text gets the same answer by itself, padded and in any batch.
 
 `quantize_dynamic` scales activations over the whole tensor, so that a text's answer depends on its neighbors. Here
-every row (token) has a scale of its own.
-- int8: weights per output channel, activations per row, multiplied by `MatMulInteger`. Standard operators only. What
-  multiplies one row a text (most of a head) is int8 in the file only.
-- int4: `MatMulNBits` of onnxruntime, blocks of 32 weights with a scale each: for size, not for speed.
-- Embedding tables are int8 with a scale a row in both.
+activations have a per-token scale.
+- int8: a scale per output channel for weights and per token for activations, multiplied by `MatMulInteger`. Standard
+  operators only. Weights that multiply one token per text (most of a head) are int8 in the file only.
+- int4: onnxruntime's `MatMulNBits`, a scale for each block of 32 weights: for size, not for speed.
+- Embedding tables are int8 with a scale per table row in both.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from smartbert_export.library_output import own_logging, quiet_logger
 FP32, INT8, INT4 = "fp32", "int8", "int4"
 PRECISIONS = (FP32, INT8, INT4)
 
-# Largest weight by target. Without VNNI, x86 adds two products of 255 and a weight in 16 bits, which must hold them.
+# Largest weight by target. Without VNNI, x86 adds two products of 255 and a weight in 16 bits, which must not overflow.
 WEIGHT_RANGE = {"x86": 64, "x86-vnni": 127, "arm64": 127}
-# Below this many entries a weight's bytes are nothing, and quantizing its input costs more than it saves.
+# The bytes of a smaller weight do not matter, and quantizing its input costs more than it saves.
 SMALLEST = 1024
 BLOCK = 32
 _ACTIVATIONS = 127.0
@@ -34,9 +34,9 @@ _ZERO_POINT = 128
 
 
 def quantized(model: onnx.ModelProto, precision: str, target: str, *, ort_format: bool = False) -> onnx.ModelProto:
-    """One part's graph in `precision`, made of `model` itself; its interface stays float32.
+    """One part's graph in `precision`; its interface stays float32. `model` itself is changed.
 
-    ort_format: for a file in which onnxruntime has folded constants already, so that none is int8 in the file only.
+    ort_format: for a file in which onnxruntime has folded constants already, so that nothing is int8 in the file only.
     """
     if precision == FP32:
         return model
@@ -46,7 +46,7 @@ def quantized(model: onnx.ModelProto, precision: str, target: str, *, ort_format
         model = _quantize_blocks(model)
     else:
         (_gemm_to_matmul if ort_format else _store_gemms)(model.graph)
-        _quantize_rows(model.graph, WEIGHT_RANGE[target])
+        _quantize_tokens(model.graph, WEIGHT_RANGE[target])
     drop_unused(model.graph)
     return model
 
@@ -60,7 +60,7 @@ class _Weight:
 
     @property
     def array_io(self) -> NDArray[np.float32]:
-        """Its values, copied when asked for: a table is most of the model."""
+        """Its values, copied only on access: a token table is most of a small model."""
         return numpy_helper.to_array(self.tensor)
 
 
@@ -76,7 +76,7 @@ def _weights(graph: onnx.GraphProto) -> dict[str, _Weight]:
 
 
 def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
-    """Linear layers of 2-D inputs are traced as Gemm; as MatMul and Add they are quantized like all others."""
+    """Turn Gemm, as linear layers of 2-D inputs are traced, into MatMul and Add, which are quantized like others."""
     weights = _weights(graph)
     nodes = []
     for node in graph.node:
@@ -93,7 +93,7 @@ def _gemm_to_matmul(graph: onnx.GraphProto) -> None:
 
 
 def _quantize_tables(graph: onnx.GraphProto) -> None:
-    """Gather from an int8 table, and multiply each row by its scale."""
+    """Gather from an int8 table, and multiply each gathered row by its scale."""
     tables = _weights(graph)
     nodes = []
     for node in graph.node:
@@ -116,10 +116,10 @@ def _quantize_tables(graph: onnx.GraphProto) -> None:
 
 
 def _store_gemms(graph: onnx.GraphProto) -> None:
-    """Linear layers of 2-D inputs, one row a text: int8 weights that are float again once the graph is loaded.
+    """Linear layers of 2-D inputs, one token per text: int8 weights that are float again once the graph is loaded.
 
-    onnxruntime folds the two operators away, being constant. A product in int8 costs ten operators more than it
-    saves on one row: with them, a block's heads took a third of its time.
+    onnxruntime folds the two constant operators. On a single token the ten operators of an int8 product cost more than
+    they save: with them, a block's heads took a third of its time.
     """
     weights = _weights(graph)
     nodes: list[onnx.NodeProto] = []
@@ -148,8 +148,8 @@ def _store_gemms(graph: onnx.GraphProto) -> None:
     _replace_nodes(graph, nodes)
 
 
-def _quantize_rows(graph: onnx.GraphProto, largest: int) -> None:
-    """x W -> (round(x / s) MatMulInteger W_int8) s w, with s = max|x| / 127 of each row and w of each column."""
+def _quantize_tokens(graph: onnx.GraphProto, largest: int) -> None:
+    """x W -> (round(x / s) MatMulInteger W_int8) s w, with s = max|x| / 127 of each token and w of each column."""
     weights = _weights(graph)
     constants = {
         "int8.level": np.float32(1.0 / _ACTIVATIONS),
@@ -159,16 +159,16 @@ def _quantize_rows(graph: onnx.GraphProto, largest: int) -> None:
         "int8.last_axis": np.array([-1], dtype=np.int64),
     }
     nodes: list[onnx.NodeProto] = []
-    rows: set[str] = set()  # inputs that are quantized already: query, key and value share one
+    tokens: set[str] = set()  # inputs that are quantized already: query, key and value share one
     done: set[str] = set()
     for node in graph.node:
         if node.op_type != "MatMul" or node.input[1] not in weights:
             nodes.append(node)
             continue
         weight, x, y = weights[node.input[1]], node.input[0], node.output[0]
-        if x not in rows:
-            rows.add(x)
-            nodes += _row_nodes(x)
+        if x not in tokens:
+            tokens.add(x)
+            nodes += _token_nodes(x)
         if weight.name not in done:
             done.add(weight.name)
             array_io = weight.array_io
@@ -182,12 +182,12 @@ def _quantize_rows(graph: onnx.GraphProto, largest: int) -> None:
             helper.make_node("Mul", [f"{y}.float", f"{x}.scale"], [f"{y}.rows"]),
             helper.make_node("Mul", [f"{y}.rows", f"{weight.name}.scale"], [y]),
         ]
-    if rows:
+    if tokens:
         graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     _replace_nodes(graph, nodes)
 
 
-def _row_nodes(x: str) -> list[onnx.NodeProto]:
+def _token_nodes(x: str) -> list[onnx.NodeProto]:
     return [
         helper.make_node("Abs", [x], [f"{x}.abs"]),
         helper.make_node("ReduceMax", [f"{x}.abs", "int8.last_axis"], [f"{x}.max"], keepdims=1),
@@ -206,7 +206,7 @@ def _quantize_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
 
     weights = _weights(model.graph)
     left = [node.name for node in _named(model.graph) if node.op_type == "MatMul" and node.input[1] not in weights]
-    # Level 4 multiplies in int8, each block of a row with a scale of its own.
+    # Level 4 multiplies in int8, with a scale for each block of a token's activations.
     config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=4)
     with quiet_logger("onnxruntime.quantization.matmul_nbits_quantizer"):
         quantizer = MatMulNBitsQuantizer(model, nodes_to_exclude=left, algo_config=config)

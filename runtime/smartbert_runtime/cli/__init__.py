@@ -1,1 +1,1 @@
-"""The commands: one small file each, over the library's public functions."""
+"""The commands smartbert-infer and smartbert-inspect, and what the commands of all packages share."""

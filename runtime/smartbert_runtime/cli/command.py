@@ -1,20 +1,23 @@
-"""What all commands share: errors as `error:` and `hint:` lines with an exit code, steps told on stderr."""
+"""What all commands share: exit codes, `error:` and `hint:` lines, --version, and progress on stderr."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from types import TracebackType
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from smartbert_runtime.errors import MissingExtraError, SmartBertError
+import smartbert_runtime
+from smartbert_runtime.errors import InputError, MissingExtraError, SmartBertError
+from smartbert_runtime.reporting import Reporter
 
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
@@ -23,9 +26,9 @@ def run_command(function: Callable[..., Any]) -> NoReturn:
 
 
 def run_commands(*functions: Callable[..., Any]) -> NoReturn:
-    """As `run_command`, for a program with one subcommand a function; a single one needs no name."""
+    """Like `run_command`, for a program with one subcommand per function; a single one needs no name."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: answers hold the texts they are about
+        sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: answers contain the texts
     help_names = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(
         add_completion=False,
@@ -35,7 +38,7 @@ def run_commands(*functions: Callable[..., Any]) -> NoReturn:
         no_args_is_help=len(functions) > 1,
     )
     for function in functions:
-        app.command(context_settings=help_names)(_quiet_at_a_broken_pipe(function))
+        app.command(context_settings=help_names)(_as_command(function))
     try:
         app(standalone_mode=True)
     except SmartBertError as err:
@@ -46,17 +49,33 @@ def run_commands(*functions: Callable[..., Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _quiet_at_a_broken_pipe(function: Callable[..., Any]) -> Callable[..., None]:
+def _as_command(function: Callable[..., Any]) -> Callable[..., None]:
+    """The function with an option --version, and quiet when the reader of its output has left."""
+
     @functools.wraps(function)
-    def quiet(**options: Any) -> None:
+    def command(**options: Any) -> None:
+        del options["version"]  # its callback has done the work
         try:
             function(**options)
             sys.stdout.flush()
         except BrokenPipeError:
-            # The reader has gone (`| head`): nothing is left to say, not even at exit.
+            # The reader has left (`| head`): nothing more can be printed, not even at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
-    return quiet
+    signature = inspect.signature(function, eval_str=True)
+    option = typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    version = inspect.Parameter(
+        "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+    parameters = [*signature.parameters.values(), version]
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print("smartbert", smartbert_runtime.__version__)
+        raise typer.Exit
 
 
 @contextmanager
@@ -68,6 +87,12 @@ def require_extra(command: str, extra: str) -> Iterator[None]:
         raise MissingExtraError(command, extra, (err.name or "").split(".")[0]) from err
 
 
+def check_picture_file(file: Path) -> None:
+    """InputError for a file that matplotlib could not write, before minutes are spent on what it would show."""
+    if not file.absolute().parent.is_dir() or file.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"{file} cannot be drawn", hint="name a .png or .svg file in a folder that exists")
+
+
 class ReportFormat(StrEnum):
     """How a report is printed."""
 
@@ -75,26 +100,34 @@ class ReportFormat(StrEnum):
     json = "json"
 
 
-class Steps:
-    """Says on stderr what is being done: one line that is rewritten on a terminal, a line a step elsewhere."""
+class TerminalReporter(Reporter):
+    """Prints to stderr: notes as lines that stay, steps as one line that is rewritten on a terminal.
+
+    Where stderr is not a terminal, every step is a line of its own. Leaving the `with` block clears the step.
+    """
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
+        self._step = ""
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> TerminalReporter:
         return self
 
-    def say(self, step: str) -> None:
-        """Begin a step."""
-        print(
-            f"\r\033[K{step}" if self._terminal else step,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+    def __exit__(self, *exception: object) -> None:
+        self._step = ""
+        self._print("", end="")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def step(self, text: str) -> None:
+        """Show what is being done now, instead of the step before."""
+        self._step = text
+        self._print(text, end="" if self._terminal else "\n")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays, and the current step again below it."""
+        self._print(f"note: {text}", end="\n")
         if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._print(self._step, end="")
+
+    def _print(self, text: str, *, end: str) -> None:
+        # The carriage return and the erase sequence remove the step, or the progress bar, that is on the line.
+        print(f"\r\033[K{text}" if self._terminal else text, end=end, file=sys.stderr, flush=True)

@@ -1,10 +1,10 @@
-"""smartbert-infer: texts in, labels out, and which layers each text ran."""
+"""smartbert-infer: classify texts, and show which layers each text ran."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +12,12 @@ import typer
 
 from smartbert_runtime.chrome_trace import chrome_trace
 from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, SmartBert
-from smartbert_runtime.classify_file import Ask
-from smartbert_runtime.cli.command import run_command
-from smartbert_runtime.cli.print_predictions import Format, print_answers
+from smartbert_runtime.classify_file import FilePredictions
+from smartbert_runtime.cli.command import TerminalReporter, run_command
+from smartbert_runtime.cli.print_predictions import Format, print_predictions
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import share_thread_pool
 from smartbert_runtime.text_files.columns import Columns
@@ -30,59 +31,60 @@ def infer(
         Path | None,
         typer.Option(
             help="Texts from a txt, csv, tsv or jsonl file, checked as a whole before the first answer; - reads "
-            "standard input, of which a pipe's lines are answered as they arrive."
+            "standard input; the lines of a pipe are answered as they arrive."
         ),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: found by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     skip_bad_lines: Annotated[
         bool,
         typer.Option(
             "--skip-bad-lines",
-            help="Leave out the lines of --file that cannot be used and name them on stderr; `index` counts them, so "
-            "that answers can be joined with lines; blank lines of jsonl and tables do not count.",
+            help="Skip the lines of --file that cannot be used and name them on stderr; `index` counts them too, so "
+            "that answers can be joined with lines; blank lines of jsonl, csv and tsv do not count.",
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print the answers.")] = Format.text,
     trace: Annotated[
         bool,
-        typer.Option("--trace", help="Show on stderr what gates and exit heads said, and how long parts took."),
+        typer.Option("--trace", help="Show on stderr what gates and exit heads returned, and how long the parts took."),
     ] = False,
     trace_file: Annotated[
         Path | None,
-        typer.Option(help="Write when each part ran, as JSON that chrome://tracing or ui.perfetto.dev draws."),
+        typer.Option(help="Write when each part ran, as JSON for chrome://tracing or ui.perfetto.dev."),
     ] = None,
     preset: Annotated[str, typer.Option(help="Named policy of the package's policy.json.")] = DEFAULT_PRESET,
     rule: Annotated[
         str | None,
         typer.Option(
-            help="When a head answers: entropy or max-probability (uncertainty below the threshold), patience (heads "
-            "that repeat the label) or confident-patience (sure heads in a row)."
+            help="When a text exits: entropy or max-probability (uncertainty below the threshold), patience (heads in "
+            "a row with the same label) or confident-patience (confident heads in a row)."
         ),
     ] = None,
     exit_threshold: Annotated[
-        float | None, typer.Option(help="Answer at an uncertainty below this, 0 (never) to 1; normalized entropy.")
+        float | None,
+        typer.Option(help="Exit at an uncertainty below this, 0 (never) to 1; by default normalized entropy."),
     ] = None,
     exit_thresholds: Annotated[
         str | None,
-        typer.Option(metavar="T1,T2,...", help="One exit threshold a layer, in place of one for all."),
+        typer.Option(metavar="T1,T2,...", help="One exit threshold per layer, instead of one for all."),
     ] = None,
-    patience: Annotated[int | None, typer.Option(help="Heads in a row, for the rules that count them.")] = None,
+    patience: Annotated[int | None, typer.Option(help="How many heads in a row, for the two patience rules.")] = None,
     skip_threshold: Annotated[
-        float | None, typer.Option(help="Skip a layer at this skip probability and above, 0 to 1.")
+        float | None, typer.Option(help="Skip a layer at this skip probability or above, 0 to 1.")
     ] = None,
     no_skip: Annotated[bool, typer.Option("--no-skip", help="Skip no layer.")] = False,
     no_exit: Annotated[bool, typer.Option("--no-exit", help="Answer only after the last layer.")] = False,
-    max_layers: Annotated[int | None, typer.Option(help="Run at most this many layers a text.")] = None,
+    max_layers: Annotated[int | None, typer.Option(help="Run at most this many layers per text.")] = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(
-            help="Answer with what there is after so many milliseconds, one layer late at most; the batch's, so give "
-            "--batch-size 1 for each text's own."
+            help="Answer after this many milliseconds with the last head run, at most one layer late; per batch, "
+            "so use --batch-size 1 for a deadline per text."
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Texts computed together; changes no answer, but with --deadline-ms.")
+        int, typer.Option(help="Texts computed together; changes no answer, except with --deadline-ms.")
     ] = DEFAULT_BATCH_SIZE,
     layout: Annotated[str | None, typer.Option(help="Layout to run; default: the package's first.")] = None,
     precision: Annotated[str | None, typer.Option(help="Precision to run; default: the package's first.")] = None,
@@ -92,21 +94,22 @@ def infer(
     threads: Annotated[int | None, typer.Option(help="Cores to use; default: all this process may use.")] = None,
     truncate: Annotated[
         bool,
-        typer.Option("--truncate/--no-truncate", help="Cut texts longer than the model, or refuse them."),
+        typer.Option("--truncate/--no-truncate", help="Cut texts longer than the model's input, or refuse them."),
     ] = True,
     preload: Annotated[
-        bool, typer.Option("--preload", help="Load every part first, so that no text waits for one.")
+        bool, typer.Option("--preload", help="Load every part at the start, so that no text waits for one.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say on stderr which provider ran what.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show on stderr which provider runs which part.")] = False,
 ) -> None:
     """Classify texts; each text runs only the layers it needs.
 
-    Answers go to stdout, remarks to stderr.
+    Answers go to stdout, notes to stderr.
 
-    Example: smartbert-infer out/ --text "You won a prize, call now!"
+    Example: smartbert-infer out/ \\
+    --text "WINNER!! Claim your 900 pound prize reward, call 09061701461. Valid 12 hours"
     """
-    _check_source(text, text_pair, file, skip_bad_lines)
-    share_thread_pool(threads)  # the process is all ours
+    source = _Source(text, text_pair, file, Columns(text=text_column, pair=pair_column), skip_bad_lines)
+    share_thread_pool(threads)  # nothing else runs in this process
     model = SmartBert.load(
         package, layout=layout, precision=precision, providers=provider, threads=threads, preload=preload
     )
@@ -122,27 +125,51 @@ def infer(
         max_layers=max_layers,
         deadline_ms=deadline_ms,
     )
-    ask = Ask(model=model, policy=policy, batch_size=batch_size, truncate=truncate, skip_bad_lines=skip_bad_lines)
-    if file is None:
-        asked = ask.texts(text, text_pair or None)
-    else:
-        asked = ask.file(file, Columns(text=text_column, pair=pair_column))
     layers = model.package.manifest.model.layers
-    with asked as (answers, total), nullcontext() if trace_file is None else chrome_trace(trace_file) as chrome:
-        print_answers(answers, format, trace=trace, chrome=chrome, total=total, layers=layers)
-    if verbose:
-        _print_placements(model)
-    for note in model.package.notes:
-        print(f"note: {note}", file=sys.stderr)
+    with TerminalReporter() as reporter, nullcontext() if trace_file is None else chrome_trace(trace_file) as chrome:
+        with _classify(model, source, policy, batch_size, truncate, reporter) as predictions:
+            print_predictions(predictions, format, reporter, layers=layers, trace=trace, chrome=chrome)
+        if verbose:
+            _print_placements(model)
+        for note in model.package.notes:
+            reporter.note(note)
 
 
-def _check_source(texts: list[str], pairs: list[str], file: Path | None, skip_bad_lines: bool) -> None:
-    if bool(texts) == (file is not None):
-        raise ConfigError("give texts with --text, or with --file", hint='smartbert-infer out/ --text "..."')
-    if file is not None and pairs:
-        raise ConfigError("--text-pair goes with --text", hint="name the file's second column with --pair-column")
-    if file is None and skip_bad_lines:
-        raise ConfigError("--skip-bad-lines goes with --file", hint="leave it out, or give the texts in a file")
+@dataclass(frozen=True)
+class _Source:
+    """Where the texts come from: --text with --text-pair, or --file with its columns."""
+
+    texts: list[str]
+    pairs: list[str]
+    file: Path | None
+    columns: Columns
+    skip_bad_lines: bool
+
+    def __post_init__(self) -> None:
+        if bool(self.texts) == (self.file is not None):
+            raise ConfigError("give texts with --text, or with --file", hint='smartbert-infer out/ --text "..."')
+        if self.file is not None and self.pairs:
+            raise ConfigError("--text-pair goes with --text", hint="name the file's second column with --pair-column")
+        if self.file is None and self.skip_bad_lines:
+            raise ConfigError("--skip-bad-lines goes with --file", hint="leave it out, or give the texts in a file")
+
+
+def _classify(
+    model: SmartBert, source: _Source, policy: Policy, batch_size: int, truncate: bool, reporter: Reporter
+) -> AbstractContextManager[FilePredictions]:
+    if source.file is not None:
+        return model.classify_file(
+            source.file,
+            columns=source.columns,
+            policy=policy,
+            batch_size=batch_size,
+            truncate=truncate,
+            skip_bad_lines=source.skip_bad_lines,
+            reporter=reporter,
+        )
+    pairs = source.pairs or None
+    found = model.classify(source.texts, text_pairs=pairs, policy=policy, batch_size=batch_size, truncate=truncate)
+    return nullcontext(FilePredictions(indexed=iter(enumerate(found)), total=len(found)))
 
 
 def _thresholds(text: str | None) -> tuple[float, ...] | None:
@@ -152,12 +179,12 @@ def _thresholds(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(number) for number in text.split(","))
     except ValueError as err:
         raise ConfigError(
-            f"--exit-thresholds takes numbers with commas between them, not {text!r}", hint="such as 0.1,0.2,0.2,0.3"
+            f"--exit-thresholds takes numbers separated by commas, not {text!r}", hint="such as 0.1,0.2,0.2,0.3"
         ) from err
 
 
 def _policy(preset: Policy, **changes: object) -> Policy:
-    """The preset with the options that were given in its place."""
+    """The preset, with the options that were given replacing its values."""
     return replace(preset, **{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
 
 
@@ -165,7 +192,7 @@ def _print_placements(model: SmartBert) -> None:
     print(f"{model.sessions.threads} threads, {model.sessions.variant.name}", file=sys.stderr)
     for part, counts in model.sessions.placements().items():
         taken = ", ".join(f"{count} nodes on {provider}" for provider, count in counts.items())
-        taken = taken or "this onnxruntime does not tell which provider took which nodes"
+        taken = taken or "this onnxruntime does not report which provider runs which nodes"
         print(f"    {part}: {taken}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""smartbert-inspect: what is in a package folder."""
+"""smartbert-inspect: show what a package folder contains."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ def inspect(
     ops: Annotated[
         bool,
         typer.Option(
-            "--ops", help="Show how many of each part's nodes a provider takes here, and would take on a phone."
+            "--ops",
+            help="Show operator coverage: how many nodes of each part run on which provider, here and on phones.",
         ),
     ] = False,
     provider: Annotated[
         list[str], typer.Option(help="With --ops: onnxruntime execution provider to load the parts on; repeatable.")
     ] = [CPU],  # noqa: B006 - typer reads the default and never changes it
-    format: Annotated[ReportFormat, typer.Option(help="How to print it.")] = ReportFormat.text,
+    format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.text,
 ) -> None:
     """Show a package's variants, parts, shapes, sizes, hashes and thresholds.
 

@@ -1,4 +1,4 @@
-"""Reports for a person or a program: the lines that smartbert-verify and smartbert-inspect print to stdout."""
+"""The reports of smartbert-verify and smartbert-inspect as text, or as one JSON document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from smartbert_runtime.parity.verify import VerifyReport
 
 
 def verify_text(report: VerifyReport) -> str:
-    """One line a part, one line a way of running whole texts, and the verdict."""
+    """One line per part, one per mode of running whole texts, and the verdict."""
     lines = [f"{report.variant} against {report.oracle}"]
     for check in report.parts:
         found = check.difference
@@ -24,16 +24,16 @@ def verify_text(report: VerifyReport) -> str:
     for texts in report.texts:
         decisions = texts.decisions
         lines.append(
-            f"  {texts.how}: {decisions.texts} texts, {len(decisions.different)} with other decisions, "
-            f"{len(decisions.near)} with a call too near to tell, labels equal {decisions.label_agreement:.2%}, "
+            f"  {texts.mode}: {decisions.texts} texts, {len(decisions.different)} with other decisions, "
+            f"{len(decisions.near)} too close to a threshold to compare, labels equal {decisions.label_agreement:.2%}, "
             f"exits equal {decisions.exit_agreement:.2%}, logits within {decisions.logits.max_abs:.1e} "
             f"(mean {decisions.logits.mean_abs:.1e}), nearest decision {decisions.nearest_margin:.1e} from its "
             f"threshold  {'ok' if decisions.ok else 'DIFFERS'}"
         )
         if not decisions.exact:
-            continue  # quantized weights turn near calls, which is no fault of theirs
-        lines += [f"    text {row + 1} decided otherwise" for row in decisions.different[:10]]
-        lines += [f"    text {row + 1} has a call within 1e-4 of its threshold" for row in decisions.near[:10]]
+            continue  # quantized weights change close decisions, which is not an error
+        lines += [f"    text {row + 1} has other decisions" for row in decisions.different[:10]]
+        lines += [f"    text {row + 1} has a decision within 1e-4 of its threshold" for row in decisions.near[:10]]
     failure = report.first_failure
     return "\n".join([*lines, "parity: good" if failure is None else f"parity: {failure} differs"])
 
@@ -44,7 +44,7 @@ def verify_json(reports: Sequence[VerifyReport]) -> str:
 
 
 def inspect_text(found: Inspection, *, ops: bool) -> str:
-    """The package, its variants, and a line a part; with `ops`, who takes its nodes in place of shapes."""
+    """The package, its variants, and a line per part; with `ops`, operator coverage instead of shapes."""
     shape = "dynamic batch and length" if found.fixed_shape is None else "fixed shape {},{}".format(*found.fixed_shape)
     lines = [
         f"{found.family}, {found.layers} layers of {found.hidden_size}, up to {found.max_length} tokens, {shape}",
@@ -64,7 +64,10 @@ def inspect_text(found: Inspection, *, ops: bool) -> str:
             else:
                 lines.append(f"    {', '.join(part.inputs)} -> {', '.join(part.outputs)}")
     if ops:
-        lines += ["", "CoreML and NNAPI: by onnxruntime's own usability checker at export, not seen on a device"]
+        lines += [
+            "",
+            "CoreML and NNAPI: operator coverage by onnxruntime's usability checker at export, not seen on a device",
+        ]
     return "\n".join([*lines, *(f"note: {note}" for note in found.notes)])
 
 
@@ -73,7 +76,7 @@ def _policy_line(policy: Policy) -> str:
     below = policy.exit_threshold if policy.exit_thresholds is None else list(policy.exit_thresholds)
     exits = {
         "entropy": f"answers at normalized entropy below {below}",
-        "max-probability": f"answers when the largest probability's doubt is below {below}",
+        "max-probability": f"answers at a normalized 1 - max probability below {below}",
         "patience": f"answers when {policy.patience} heads in a row have repeated the label",
         "confident-patience": f"answers when {policy.patience} heads in a row had a normalized entropy below {below}",
     }[policy.rule]

@@ -5,38 +5,21 @@ Shape letters: b batch, c classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert_runtime.decisions.rules import RULES, History, Said, entropy_of_one, normalized_entropy
+from smartbert_runtime.decisions.rules import (
+    RULES,
+    HeadOutputs,
+    History,
+    logit,
+    normalized_entropy_of_one,
+    should_skip,
+)
 from smartbert_runtime.errors import ConfigError
-
-
-def logit(probability: float) -> float:
-    """The value whose sigmoid is `probability`; 0 -> -inf, 1 -> +inf."""
-    if probability <= 0.0:
-        return -math.inf
-    if probability >= 1.0:
-        return math.inf
-    return math.log(probability / (1.0 - probability))
-
-
-def sigmoid(value: float) -> float:
-    """The probability whose logit is `value`, without overflow."""
-    return 0.5 * (1.0 + math.tanh(0.5 * value))
-
-
-def should_skip(skip_logit_b: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
-    """Rows whose gate says that the layer can be left out: sigmoid(skip_logit) >= threshold.
-
-    Compared as logits, because a sigmoid saturates to exactly 1.0 in float32: [-3.0, 0.4] at 0.5 -> [False, True].
-    """
-    skip: NDArray[np.bool_] = skip_logit_b.astype(np.float64) >= logit(threshold)
-    return skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +63,7 @@ class Policy:
             raise ConfigError(f"max_layers must be 1 or more, not {self.max_layers}", hint="change --max-layers")
 
     def skips(self, skip_logit_b: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Rows that leave the layer out."""
+        """Rows that skip the layer."""
         return should_skip(skip_logit_b, self.skip_threshold)
 
     def skips_one(self) -> Callable[[float], bool]:
@@ -89,34 +72,37 @@ class Policy:
         return lambda skip_logit: skip_logit >= least
 
     def history(self, batch: int) -> History | None:
-        """Where the rule keeps what heads said; None for a rule that does not look back."""
+        """Where the rule keeps what earlier heads returned; None for a rule without memory."""
         return History(batch) if RULES[self.rule].remembers and not self.no_exit else None
+
+    def uncertainty(self, logits_bc: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the rule measures of each row, 0 (sure) to 1."""
+        return RULES[self.rule].uncertainty(logits_bc)
 
     def exits(
         self,
         logits_bc: NDArray[np.float32],
         layer: int = 1,
         history: History | None = None,
-        asked: NDArray[np.bool_] | None = None,
+        evaluated: NDArray[np.bool_] | None = None,
         *,
-        entropy_b: NDArray[np.float64] | None = None,
+        uncertainty_b: NDArray[np.float64] | None = None,
     ) -> NDArray[np.bool_]:
-        """Rows that answer now, of those whose head after `layer` (from 1) was asked.
+        """Rows that answer now, of those whose head after `layer` (from 1) was evaluated.
 
-        history: what `history` gave at the start; asked: which of its rows these are, None for all.
-        entropy_b: the rows' normalized entropy, where it is known.
+        history: what `history` returned at the start; evaluated: which of its rows these are, None for all.
+        uncertainty_b: `uncertainty(logits_bc)`, where it is known.
         """
         threshold = self.threshold(layer)
-        entropy_b = normalized_entropy(logits_bc) if entropy_b is None else entropy_b
+        uncertainty_b = self.uncertainty(logits_bc) if uncertainty_b is None else uncertainty_b
         agreed_b = sure_b = None
         if history is not None:
-            asked = np.ones(len(logits_bc), dtype=bool) if asked is None else asked
-            history.hear(asked, logits_bc, entropy_b, threshold)
-            agreed_b, sure_b = history.agreed_b[asked], history.sure_b[asked]
+            evaluated = np.ones(len(logits_bc), dtype=bool) if evaluated is None else evaluated
+            history.update(evaluated, logits_bc, uncertainty_b, threshold)
+            agreed_b, sure_b = history.agreed_b[evaluated], history.sure_b[evaluated]
         return RULES[self.rule].exits(
-            Said(
-                logits_bc=logits_bc,
-                entropy_b=entropy_b,
+            HeadOutputs(
+                uncertainty_b=uncertainty_b,
                 threshold=threshold,
                 patience=self.patience,
                 agreed_b=agreed_b,
@@ -125,24 +111,25 @@ class Policy:
         )
 
     def exits_one(self) -> Callable[[NDArray[np.float32], int], tuple[float, bool]]:
-        """`exits` for one row whose heads are asked one after another: of (1,c) and the layer entropy and decision."""
+        """`exits` for one row: from a head's logits (1,c) and its layer, the uncertainty and whether it answers."""
         history = self.history(1)
 
-        def ask(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
-            entropy_b = normalized_entropy(logits_bc)
-            return float(entropy_b[0]), bool(self.exits(logits_bc, layer, history, entropy_b=entropy_b)[0])
+        def by_rule(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
+            uncertainty_b = self.uncertainty(logits_bc)
+            exits_b = self.exits(logits_bc, layer, history, uncertainty_b=uncertainty_b)
+            return float(uncertainty_b[0]), bool(exits_b[0])
 
-        def ask_entropy(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
-            # The rule that nearly every text is decided by, without its arrays.
-            entropy = entropy_of_one(logits_bc[0].tolist())
+        def by_entropy(logits_bc: NDArray[np.float32], layer: int) -> tuple[float, bool]:
+            # The rule that decides nearly every text, without its arrays.
+            entropy = normalized_entropy_of_one(logits_bc[0].tolist())
             return entropy, entropy < self.threshold(layer)
 
-        return ask_entropy if self.rule == "entropy" else ask
+        return by_entropy if self.rule == "entropy" else by_rule
 
     def threshold(self, layer: int) -> float:
         """The exit threshold after `layer`, from 1."""
         return self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
 
     def at_full_depth(self) -> Policy:
-        """The same policy with every layer run and only the last head asked."""
+        """The same policy with every layer run and only the last head evaluated."""
         return replace(self, no_skip=True, no_exit=True, max_layers=None, deadline_ms=None)

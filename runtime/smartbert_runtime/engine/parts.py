@@ -1,4 +1,4 @@
-"""What an engine needs and gives: parts that are run by name, and one text's outcome."""
+"""What an engine takes and returns: parts that are run by name, and one text's outcome."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from smartbert_runtime.trace import Trace
 
 
 class Parts(Protocol):
-    """Whatever runs a part by name: `Sessions` on a device, another runner in a test."""
+    """Anything that runs a part by name: `Sessions` on a device, the torch model in a test."""
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
-        """The part's outputs."""
+        """The part's outputs, in the manifest's order."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """One text's trace, and when its answer stood, in seconds since the engine began the batch."""
+    """One text's trace, and the time from the start of its batch to its answer, in seconds."""
 
     trace: Trace
     seconds: float

@@ -1,4 +1,4 @@
-"""Which layouts there are, and how the graphs of each are run."""
+"""Which engine runs a batch: the single graph, the single-text fast path, or the batch engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.engine.batch import run_batch
 from smartbert_runtime.engine.parts import Outcome, Parts
-from smartbert_runtime.engine.single_graph import check_policy, run_rows
+from smartbert_runtime.engine.single_graph import check_single_graph_policy, run_single_graph
 from smartbert_runtime.engine.stopwatch import Stopwatch
-from smartbert_runtime.engine.text import run_alone
+from smartbert_runtime.engine.text import run_text
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.package.manifest import FUSED, SINGLE
 from smartbert_runtime.sessions.sessions import Sessions
@@ -17,31 +17,32 @@ from smartbert_runtime.tokenizer import Tokens
 
 
 def run_layout(
-    sessions: Sessions, tokens: Tokens, policy: Policy, *, since: float | None = None, timed: Stopwatch | None = None
+    sessions: Sessions,
+    tokens: Tokens,
+    policy: Policy,
+    *,
+    since: float | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> list[Outcome]:
     """Classify one batch with the variant that `sessions` holds; outcome i belongs to row i.
 
     since: when the batch's deadline began to run, by `time.perf_counter`; default: now.
-    timed: notes what was run.
+    stopwatch: records every call of a part.
     """
     if sessions.variant.layout == SINGLE:
-        return run_rows(_watched(sessions, timed), tokens, policy)
+        return run_single_graph(_timed(sessions, stopwatch), tokens, policy)
     manifest = sessions.package.manifest
-    # Gates and heads that are not there cannot be asked; the package's own policies know, and cost no copy a text.
+    # Gates and heads that the model lacks cannot be evaluated. The package's own policies exclude them already, and
+    # then nothing is copied.
     no_skip = policy.no_skip or not manifest.model.gates
     no_exit = policy.no_exit or not manifest.model.early_exits
     if (no_skip, no_exit) != (policy.no_skip, policy.no_exit):
         policy = replace(policy, no_skip=no_skip, no_exit=no_exit)
     layers, fused = manifest.model.layers, sessions.variant.layout == FUSED
     if len(tokens.truncated) == 1:
-        lane = sessions.take_lane(tokens.input_ids_bs.shape[1])
-        parts = _watched(sessions if lane is None else lane, timed)
-        outcome = run_alone(parts, tokens, policy, layers=layers, fused=fused, since=since)
-        if lane is not None:
-            sessions.give_lane(lane)
-        return [outcome]
+        return [run_text(_timed(sessions, stopwatch), tokens, policy, layers=layers, fused=fused, since=since)]
     return run_batch(
-        _watched(sessions, timed),
+        _timed(sessions, stopwatch),
         tokens,
         policy,
         layers=layers,
@@ -51,14 +52,14 @@ def run_layout(
     )
 
 
-def _watched(parts: Parts, timed: Stopwatch | None) -> Parts:
-    return parts if timed is None else timed.around(parts)
+def _timed(parts: Parts, stopwatch: Stopwatch | None) -> Parts:
+    return parts if stopwatch is None else stopwatch.wrap(parts)
 
 
 def check_runnable(sessions: Sessions, policy: Policy) -> None:
     """ConfigError for a policy that the variant's graphs cannot follow."""
     if sessions.variant.layout == SINGLE:
-        check_policy(policy)
+        check_single_graph_policy(policy)
     model = sessions.package.manifest.model
     if (policy.max_layers, policy.deadline_ms) != (None, None) and not model.early_exits:
         raise ConfigError(

@@ -1,4 +1,7 @@
-"""The layout `single`: one graph that decides by itself, one text a call. Shape letters: c classes, l layers."""
+"""How the layout `single` runs: one graph that makes the decisions itself, one text a call.
+
+Shape letters: c classes, l layers.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +13,33 @@ from numpy.typing import NDArray
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.engine.parts import Outcome, Parts
 from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.package.part_names import MODEL
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
-MODEL = "model"
 SKIP_THRESHOLD, EXIT_THRESHOLD = "skip_threshold", "exit_threshold"
 
 
-def check_policy(policy: Policy) -> None:
-    """ConfigError for what the graph cannot decide: it knows two thresholds and nothing else."""
+def check_single_graph_policy(policy: Policy) -> None:
+    """ConfigError for what the graph cannot decide: two thresholds are all that it takes."""
     beyond = [name for name in ("exit_thresholds", "max_layers", "deadline_ms") if getattr(policy, name) is not None]
     if policy.rule != "entropy":
         beyond.append(f"rule {policy.rule!r}")
     if beyond:
         raise ConfigError(
-            f"the layout 'single' decides by entropy and gates alone and knows no {', no '.join(beyond)}",
+            f"the layout 'single' decides by entropy and gates only and knows no {', no '.join(beyond)}",
             hint="load the layout 'separate' or 'fused' (--layout) for it",
         )
 
 
-def run_rows(parts: Parts, tokens: Tokens, policy: Policy) -> list[Outcome]:
-    """Every row by a call of its own, without its padding.
+def run_single_graph(parts: Parts, tokens: Tokens, policy: Policy) -> list[Outcome]:
+    """Classify the rows one by one, each without its padding.
 
-    A trace holds no skip logits and no entropies: the graph keeps them to itself.
+    A trace holds no skip logits and no entropies: the graph does not return them.
     """
-    check_policy(policy)
+    check_single_graph_policy(policy)
     started = time.perf_counter()
-    # A logit never reaches that of probability 1, no entropy is below 0: never is a threshold too.
+    # A skip logit never reaches that of probability 1, and no entropy is below 0: these thresholds mean never.
     thresholds = {
         SKIP_THRESHOLD: np.float32(1.0 if policy.no_skip else policy.skip_threshold),
         EXIT_THRESHOLD: np.float32(0.0 if policy.no_exit else policy.exit_threshold),
@@ -59,5 +62,5 @@ def _trace(logits_c: NDArray[np.float32], exit_layer: int, run_l: NDArray[np.gen
         exit_layer=exit_layer,
         logits_c=logits_c,
         skip_logit_l=unknown_l,
-        entropy_l=unknown_l,
+        uncertainty_l=unknown_l,
     )

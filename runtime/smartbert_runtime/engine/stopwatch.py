@@ -1,4 +1,4 @@
-"""A stopwatch around the parts of a batch."""
+"""A stopwatch for the parts that a batch runs: records every call's time and number of rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from smartbert_runtime.trace import PartRun
 
 
 class Stopwatch:
-    """Parts that note when they ran, for how long, and for how many of the batch's rows."""
+    """`Parts` that run others and record when each call started, how long it took, and for how many rows."""
 
     def __init__(self) -> None:
         self._parts: Parts | None = None
-        self._noted: list[tuple[str, float, float, int]] = []
+        self._calls: list[tuple[str, float, float, int]] = []
 
-    def around(self, parts: Parts) -> Stopwatch:
-        """Itself, from now on running these parts."""
+    def wrap(self, parts: Parts) -> Stopwatch:
+        """This stopwatch, which from now on runs these parts."""
         self._parts = parts
         return self
 
@@ -29,7 +29,7 @@ class Stopwatch:
         """Every call so far."""
         return tuple(
             PartRun(part=part, started=started, seconds=seconds, rows=rows)
-            for part, started, seconds, rows in self._noted
+            for part, started, seconds, rows in self._calls
         )
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
@@ -37,5 +37,5 @@ class Stopwatch:
         assert self._parts is not None
         started = time.perf_counter()
         outputs = self._parts.run(part, feeds)
-        self._noted.append((part, started, time.perf_counter() - started, len(next(iter(feeds.values())))))
+        self._calls.append((part, started, time.perf_counter() - started, len(next(iter(feeds.values())))))
         return outputs

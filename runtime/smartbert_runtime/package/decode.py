@@ -17,7 +17,7 @@ _HINT = "the file is damaged or was changed by hand: export again"
 
 
 def decode(cls: type[T], value: object, *, where: str, unknown: list[str] | None = None) -> T:
-    """Build dataclass `cls` from parsed JSON; `where` names the place in messages.
+    """Build the dataclass `cls` from parsed JSON; `where` is the place that messages name.
 
     Unknown keys raise ManifestError, unless a list `unknown` is given: then they are collected there and ignored,
     which is how a newer minor version of a schema is read.

@@ -17,7 +17,6 @@ DIGEST_FILE = "manifest.sha256"
 POLICY_FILE = "policy.json"
 
 SEPARATE, FUSED, SINGLE = "separate", "fused", "single"
-ROLES = ("embeddings", "gate", "layer", "exit", "block", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +50,8 @@ class Variant:
 class Component:
     """One part: `role` is embeddings, gate, layer, exit, block (layer, its exit and the next gate) or model (all).
 
-    `index` is its layer from 1, 0 for the embeddings and the model; `files` has one for each variant that uses it.
-    coverage: variant -> provider -> [nodes it would take, nodes there are], by onnxruntime's own usability checker.
+    `index` is its layer from 1, 0 for the embeddings and the model; `files` has an entry for each variant that uses it.
+    coverage: variant -> provider -> [nodes it would take, nodes in all], by onnxruntime's own usability checker.
     """
 
     name: str
@@ -66,10 +65,10 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What the runtime must know of the model: sizes, and the longest input in tokens.
+    """What the runtime must know about the model: sizes, and the longest input in tokens.
 
-    fixed_shape: batch and sequence length that every graph was made for; None when both are dynamic.
-    gates, early_exits: false for a model that has none and so never skips a layer, or answers after the last one only.
+    fixed_shape: batch size and sequence length of every graph; None when both are dynamic.
+    gates, early_exits: false for a model without, which never skips a layer, or answers after the last one only.
     """
 
     family: str
@@ -83,7 +82,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerFiles:
-    """The tokenizer's own file and the few settings it does not carry."""
+    """The tokenizer's own file and the few settings that it lacks."""
 
     tokenizer: FileEntry
     settings: FileEntry
@@ -126,7 +125,7 @@ class Manifest:
     extra: dict[str, object] = field(default_factory=dict)
 
     def component(self, name: str) -> Component:
-        """The component called `name`; ManifestError names those that exist."""
+        """The component called `name`; ManifestError lists those that exist."""
         for component in self.components:
             if component.name == name:
                 return component
@@ -138,7 +137,7 @@ class Manifest:
         return tuple(component for component in self.components if variant in component.files)
 
     def variant(self, layout: str | None = None, precision: str | None = None) -> Variant:
-        """The first variant with this layout and precision (None: any); ManifestError lists what there is."""
+        """The first variant with this layout and precision (None: any); ManifestError lists those that exist."""
         for variant in self.variants:
             if layout in (None, variant.layout) and precision in (None, variant.precision):
                 return variant
@@ -148,7 +147,7 @@ class Manifest:
         )
 
     def files(self) -> list[FileEntry]:
-        """Every file that the manifest vouches for."""
+        """Every file that the manifest lists, each once."""
         entries = [entry for component in self.components for entry in component.files.values()]
         entries += [self.tokenizer.tokenizer, self.tokenizer.settings, self.golden.expected]
         entries += [entry for entry in (self.golden.texts, self.operators) if entry is not None]

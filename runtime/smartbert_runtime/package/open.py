@@ -13,24 +13,24 @@ from smartbert_runtime.package.manifest import (
     DIGEST_FILE,
     MANIFEST_FILE,
     POLICY_FILE,
-    ROLES,
     SCHEMA_VERSION,
     FileEntry,
     Manifest,
 )
+from smartbert_runtime.package.part_names import ROLES
 from smartbert_runtime.package.policy_file import PolicyFile, parse_policy_file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """An opened package folder: its place, its manifest, and notes worth telling a person."""
+    """An opened package folder: where it is, its manifest, and notes for the user."""
 
     root: Path
     manifest: Manifest
     notes: tuple[str, ...] = ()
 
     def read(self, entry: FileEntry) -> bytes:
-        """The bytes of one file, hashed on the way: what is returned is what was exported, or IntegrityError."""
+        """The bytes of one file, checked against their hash; IntegrityError when they are not what was exported."""
         try:
             content = (self.root / entry.file).read_bytes()
         except OSError as err:
@@ -46,7 +46,7 @@ class Package:
         return content
 
     def policies(self) -> PolicyFile:
-        """policy.json, which carries its own digest; IntegrityError when it is missing or does not fit."""
+        """policy.json, which carries its own digest; IntegrityError when it is missing or does not match."""
         check_inside(self.root, POLICY_FILE)
         try:
             text = (self.root / POLICY_FILE).read_text(encoding="utf-8")
@@ -80,7 +80,7 @@ def open_package(folder: Path | str) -> Package:
 
 
 def parse_manifest(text: bytes) -> tuple[Manifest, tuple[str, ...]]:
-    """Manifest and notes from the JSON text; ManifestError for a newer schema or anything that does not fit."""
+    """Manifest and notes from the JSON text; ManifestError for a newer schema or anything invalid."""
     try:
         parsed = json.loads(text)
     except ValueError as err:
@@ -98,7 +98,7 @@ def parse_manifest(text: bytes) -> tuple[Manifest, tuple[str, ...]]:
         manifest = decode(Manifest, parsed, where="manifest", unknown=unknown)
     except ConfigError as err:
         raise ManifestError(f"{MANIFEST_FILE}: {err}", hint="export again") from err
-    _check_sense(manifest)
+    _check_contents(manifest)
     return manifest, tuple(f"schema {version}: ignored the unknown key {key}" for key in unknown or ())
 
 
@@ -110,7 +110,7 @@ def _version(text: object) -> tuple[int, int]:
         raise ManifestError(f"schema_version {text!r} is not of the form '1.0'", hint="export again") from err
 
 
-def _check_sense(manifest: Manifest) -> None:
+def _check_contents(manifest: Manifest) -> None:
     if not manifest.variants:
         raise ManifestError("the manifest lists no variant", hint="export again")
     for component in manifest.components:

@@ -16,7 +16,7 @@ POLICY_SCHEMA_VERSION = "1.0"
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyFile:
-    """policy.json: named presets for each variant; carries its own digest, because calibration rewrites it."""
+    """policy.json: named presets for each variant; carries its own digest, because it may change after the export."""
 
     schema_version: str
     variants: dict[str, dict[str, Policy]]
@@ -39,27 +39,27 @@ class PolicyFile:
 
 
 def _digest(parsed: Mapping[str, object]) -> str:
-    """sha256 of the file's JSON with the digest left empty, whatever its spelling and whichever keys it has."""
+    """sha256 of the file's JSON with an empty digest, independent of white space and of the order of keys."""
     canonical = json.dumps({**parsed, "sha256": ""}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def parse_policy_file(text: str) -> PolicyFile:
-    """PolicyFile from JSON text; IntegrityError when its digest does not fit."""
+    """PolicyFile from JSON text; IntegrityError when its digest does not match."""
     try:
         parsed = json.loads(text)
     except ValueError as err:
-        raise ManifestError(f"policy.json is not JSON: {err}", hint="export or calibrate again") from err
+        raise ManifestError(f"policy.json is not JSON: {err}", hint="export again") from err
     version = parsed.get("schema_version") if isinstance(parsed, dict) else POLICY_SCHEMA_VERSION
     if version != POLICY_SCHEMA_VERSION:
         raise ManifestError(
             f"policy.json has schema version {version}, this runtime reads {POLICY_SCHEMA_VERSION}",
-            hint="calibrate again with this version",
+            hint="export again with this version",
         )
     try:
         policies = decode(PolicyFile, parsed, where="policy")
     except ConfigError as err:
-        raise ManifestError(f"policy.json: {err}", hint="export or calibrate again") from err
+        raise ManifestError(f"policy.json: {err}", hint="export again") from err
     if policies.sha256 != _digest(parsed):
         raise IntegrityError(
             "policy.json was changed by hand or is damaged",

@@ -1,1 +1,1 @@
-"""Does a package answer as PyTorch did? Golden samples, comparisons, verification."""
+"""Parity with PyTorch: golden samples, comparisons, verification."""

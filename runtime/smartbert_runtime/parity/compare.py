@@ -1,4 +1,4 @@
-"""When two answers count as the same: numbers within a tolerance, decisions exactly. Shape letters: r rows (texts)."""
+"""When two answers count as equal: numbers within a tolerance, decisions exactly. Shape letters: r rows (texts)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.trace import Trace
 
-# fp32 kernels sum in different orders: a call closer to its threshold than this may fall either way.
+# fp32 kernels sum in different orders: a decision closer to its threshold than this may go either way.
 DECISION_MARGIN = 1e-4
-# Texts of a real set that may lie that close.
+# Share of a real data set's texts whose decisions may be that close.
 NEAR_SHARE = 0.002
-# Of a quantized package's labels, as many as its export asked for; in a few texts one may differ.
+# Share of a quantized package's labels that must agree, as in its export; of a few texts one may differ.
 LABEL_AGREEMENT = 0.98
 # End to end, after up to L layers of fp32 rounding.
 LOGIT_TOLERANCE = 1e-4
@@ -23,7 +23,7 @@ LOGIT_TOLERANCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """Largest and mean absolute difference, and the tolerance that the largest is held to."""
+    """Largest and mean absolute difference of two arrays, and the tolerance for the largest."""
 
     max_abs: float
     mean_abs: float
@@ -31,13 +31,16 @@ class Difference:
 
     @property
     def ok(self) -> bool:
-        """Within tolerance, which infinity never is."""
+        """Whether the largest is within the tolerance, which infinity never is."""
         return np.isfinite(self.max_abs) and self.max_abs <= self.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionReport:
-    """Traces against traces. `near` texts have a decision within DECISION_MARGIN, `different` ones had none so near."""
+    """Traces compared with traces.
+
+    near: texts with a decision within DECISION_MARGIN of its threshold; different: other texts whose decisions differ.
+    """
 
     texts: int
     near: tuple[int, ...]
@@ -50,7 +53,7 @@ class DecisionReport:
 
     @property
     def ok(self) -> bool:
-        """Same decisions, logits within tolerance, and not too many near calls; of a quantized package, same labels."""
+        """Same decisions, logits within tolerance, few near decisions; for a quantized package, labels that agree."""
         if not self.exact:
             allowed = max(1.0, (1.0 - LABEL_AGREEMENT) * self.texts)
             return (1.0 - self.label_agreement) * self.texts <= allowed + 1e-9
@@ -59,7 +62,7 @@ class DecisionReport:
 
 
 def difference(expected: NDArray[np.float32], actual: NDArray[np.float32], tolerance: float) -> Difference:
-    """Element by element; arrays of different shapes, or with a NaN or an infinity, differ infinitely."""
+    """Compare element by element; arrays of different shapes, or with a NaN or an infinity, differ infinitely."""
     if expected.shape != actual.shape or not (np.isfinite(expected).all() and np.isfinite(actual).all()):
         return Difference(max_abs=float("inf"), mean_abs=float("inf"), tolerance=tolerance)
     absolute = np.abs(expected.astype(np.float64) - actual.astype(np.float64))
@@ -69,13 +72,11 @@ def difference(expected: NDArray[np.float32], actual: NDArray[np.float32], toler
 def compare_traces(
     expected: Sequence[Trace], actual: Sequence[Trace], policy: Policy, *, exact: bool = True
 ) -> DecisionReport:
-    """Row by row; logits are compared where the decisions are the same.
+    """Compare row by row; logits only where the decisions are equal.
 
-    exact: false for quantized weights, which turn near calls: then labels have to agree, and all else is reported.
+    exact: false for quantized weights, which change near decisions: then labels must agree, and the rest is reported.
     """
-    margins_r = [
-        trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) for trace in expected
-    ]
+    margins_r = [trace.margin(policy) for trace in expected]
     same_r = [one.decisions() == other.decisions() for one, other in zip(expected, actual, strict=True)]
     near = tuple(row for row, margin in enumerate(margins_r) if margin <= DECISION_MARGIN)
     kept = [row for row, same in enumerate(same_r) if same]

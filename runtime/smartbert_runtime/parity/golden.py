@@ -22,9 +22,9 @@ from smartbert_runtime.trace import Trace
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """One batch sent through every part, no layer skipped: hidden_lbsh[i] goes into layer i+1 and gate i+1.
+    """One batch that ran through every part, no layer skipped: hidden_lbsh[i] is the input of layer i+1 and gate i+1.
 
-    Of gates that the model lacks skip_logit_lb says -inf, of exit heads that it lacks logits_lbc says NaN.
+    For gates that the model lacks, skip_logit_lb is -inf; for exit heads that it lacks, logits_lbc is NaN.
     """
 
     tokens: Tokens
@@ -36,7 +36,7 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
-    """Probes of the single parts, and whole texts with their traces under the policy that the manifest names."""
+    """Probes of each part, and whole texts with their traces under the policy in the manifest."""
 
     probes: tuple[Probe, ...]
     tokens: Tokens
@@ -63,7 +63,7 @@ def pack(golden: Golden) -> bytes:
         "texts/exit_layer": np.array([trace.exit_layer for trace in golden.traces]),
         "texts/logits": np.array([trace.logits_c for trace in golden.traces]),
         "texts/skip_logit": np.array([trace.skip_logit_l for trace in golden.traces]),
-        "texts/entropy": np.array([trace.entropy_l for trace in golden.traces]),
+        "texts/entropy": np.array([trace.uncertainty_l for trace in golden.traces]),
     }
     stream = io.BytesIO()
     # numpy stamps its zip entries with 1980, so the bytes depend on nothing but the arrays.
@@ -72,7 +72,7 @@ def pack(golden: Golden) -> bytes:
 
 
 def unpack(content: bytes) -> Golden:
-    """Golden samples from the bytes of expected.npz; ManifestError when they are not that."""
+    """Golden samples from the bytes of expected.npz; ManifestError when they are damaged."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -87,7 +87,7 @@ def unpack(content: bytes) -> Golden:
 
 
 def read_golden(package: Package) -> Golden:
-    """The samples that came with a package, hashed."""
+    """The golden samples of a package, their hash checked."""
     return unpack(package.read(package.manifest.golden.expected))
 
 
@@ -108,7 +108,7 @@ def _trace(arrays: Mapping[str, NDArray[np.float32]], row: int) -> Trace:
         exit_layer=int(arrays["texts/exit_layer"][row]),
         logits_c=arrays["texts/logits"][row],
         skip_logit_l=arrays["texts/skip_logit"][row].astype(np.float64),
-        entropy_l=arrays["texts/entropy"][row].astype(np.float64),
+        uncertainty_l=arrays["texts/entropy"][row].astype(np.float64),
     )
 
 

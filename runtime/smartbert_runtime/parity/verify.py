@@ -1,8 +1,8 @@
-"""Does a package answer as PyTorch did? Every part on recorded inputs, then whole texts end to end."""
+"""Verify a package against PyTorch's recorded answers: every part on recorded inputs, then whole texts end to end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +15,21 @@ from smartbert_runtime.package.manifest import SINGLE, Component
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.parity.compare import DecisionReport, Difference, compare_traces, difference
 from smartbert_runtime.parity.golden import Golden, Probe
+from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 
-# How far an fp32 part may be from PyTorch on the same input, by what it puts out. Both sum the same products in
-# another order, so the error grows with the size of the numbers: a tolerance is a share of the largest expected one
+# How far an fp32 part's output may be from PyTorch's on the same input. Both sum the same products in different
+# orders, so the error grows with the size of the numbers: a tolerance is a share of the largest expected one
 # (at least of 1). Measured on the demo's 19 parts, as such shares: correct parts differ by 1.9e-6 at most, 1 % on any
 # one of their 93 weight matrices by 8.8e-5 at least (.ci/check_damage.py).
 PART_TOLERANCE = 4e-6
 
 # A block is a layer and the heads that read its output: two such errors one after the other.
 BLOCK_TOLERANCE = 2e-5
-# Rounding weights and activations to whole numbers changed outputs of TREC-6 models by such shares of up to 0.22
-# (int8) and 0.26 (int4). It is there to find a part that is another one; finer damage is what the hashes are for.
+# Quantizing weights and activations changed outputs of TREC-6 models by such shares of up to 0.22 (int8) and 0.26
+# (int4). This tolerance catches a part that was exchanged; the hashes catch finer damage.
 QUANTIZED_TOLERANCE = {"int8": 0.4, "int4": 0.5}
 
 BATCH_SIZE = 32
@@ -36,7 +37,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class PartCheck:
-    """One part against PyTorch, the worst over all probes."""
+    """One part against PyTorch, its worst probe."""
 
     part: str
     difference: Difference
@@ -44,15 +45,15 @@ class PartCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class TextsCheck:
-    """Whole texts against PyTorch: how they were run, and what came of it."""
+    """Whole texts against PyTorch. mode: how they were run, one by one or in batches."""
 
-    how: str
+    mode: str
     decisions: DecisionReport
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """All comparisons; `first_failure` names the first part, or the first way of running texts, that differs."""
+    """All comparisons; `first_failure` names the first part, or the first mode of running texts, that differs."""
 
     variant: str
     oracle: str
@@ -61,13 +62,13 @@ class VerifyReport:
 
     @property
     def first_failure(self) -> str | None:
-        """Its name; None when all is well."""
+        """Its name; None when nothing differs."""
         for part in self.parts:
             if not part.difference.ok:
                 return part.part
         for texts in self.texts:
             if not texts.decisions.ok:
-                return texts.how
+                return texts.mode
         return None
 
 
@@ -90,9 +91,9 @@ def verify(
     *,
     oracle: str,
     part: str | None = None,
-    on_part: Callable[[str], None] = lambda name: None,
+    reporter: Reporter = SILENT,
 ) -> VerifyReport:
-    """Compare the package with recorded answers; `part` restricts to one part, `on_part` hears of each as it starts.
+    """Compare the package with recorded answers; `part` restricts to one part, `reporter` gets a step for each part.
 
     Texts are run one by one, and in padded batches of mixed lengths: both must decide as the recording did.
     """
@@ -104,18 +105,18 @@ def verify(
     names = [c.name for c in components if part in (None, c.name) and c.role != "model"]
     checks = []
     for name in names:
-        on_part(name)
+        reporter.step(f"checking {name} ({sessions.variant.name})")
         checks.append(_check_part(sessions, name, golden))
     texts: list[TextsCheck] = []
     whole = part is None or manifest.component(part).role == "model"
     if whole and golden.traces:
-        ways = {"texts one by one": 1, f"texts in batches of {BATCH_SIZE}": BATCH_SIZE}
+        modes = {"texts one by one": 1, f"texts in batches of {BATCH_SIZE}": BATCH_SIZE}
         if sessions.variant.layout == SINGLE:
-            ways = {"model.onnx, text by text": 1}
+            modes = {"model.onnx, text by text": 1}
         exact = sessions.variant.precision == "fp32"
-        for how, batch_size in ways.items():
+        for mode, batch_size in modes.items():
             traces = _run(sessions, golden.tokens, policy, batch_size=batch_size)
-            texts.append(TextsCheck(how=how, decisions=compare_traces(golden.traces, traces, policy, exact=exact)))
+            texts.append(TextsCheck(mode=mode, decisions=compare_traces(golden.traces, traces, policy, exact=exact)))
     return VerifyReport(variant=sessions.variant.name, oracle=oracle, parts=tuple(checks), texts=tuple(texts))
 
 
@@ -134,10 +135,10 @@ def require_parity(report: VerifyReport) -> VerifyReport:
                 "export again, and try --provider CPUExecutionProvider",
             )
     raise ParityError(
-        f"{failure}: answers differ from {report.oracle}, or too many calls are too near to tell, "
+        f"{failure}: answers differ from {report.oracle}, or too many decisions are too close to compare, "
         "although every part agrees",
         report=report,
-        hint="see the report for the texts; smartbert-verify --format json has all of it",
+        hint="the report lists the texts; smartbert-verify --format json prints all of it",
     )
 
 
@@ -157,7 +158,7 @@ def _check_part(sessions: Sessions, name: str, golden: Golden) -> PartCheck:
 
 
 def _tolerance(sessions: Sessions, name: str) -> float:
-    """By what the part's file holds: a part that was not to be quantized is an fp32 one in every variant."""
+    """By the precision of the part's file: a part that stayed fp32 is fp32 in every variant."""
     component = sessions.package.manifest.component(name)
     quantized = component.files[sessions.variant.name].file.split(".")[1]
     fp32 = BLOCK_TOLERANCE if component.role == "block" else PART_TOLERANCE
@@ -167,23 +168,23 @@ def _tolerance(sessions: Sessions, name: str) -> float:
 def _probe_io(
     probe: Probe, component: Component
 ) -> tuple[Mapping[str, NDArray[np.generic]], tuple[NDArray[np.float32], ...]]:
-    """What a part is fed, and what PyTorch made of it."""
+    """A part's feeds, and PyTorch's outputs for them."""
     index = component.index
     if component.role == "embeddings":
         return probe.tokens.feeds(), (probe.hidden_lbsh[0], probe.mask_b11s)
     feeds = {"hidden": probe.hidden_lbsh[index if component.role == "exit" else index - 1], "mask": probe.mask_b11s}
-    # A gate alone is the one before its layer, in a block it is the next layer's.
+    # A gate part is the one before its layer; a block holds the next layer's gate.
     gate = index if component.role == "block" else index - 1
-    answers = {
+    outputs = {
         "hidden_next": lambda: probe.hidden_lbsh[index],
         "logits": lambda: probe.logits_lbc[index - 1],
         "skip_logit": lambda: probe.skip_logit_lb[gate],
     }
-    return feeds, tuple(answers[output.name]() for output in component.outputs)
+    return feeds, tuple(outputs[output.name]() for output in component.outputs)
 
 
 def _run(sessions: Sessions, tokens: Tokens, policy: Policy, *, batch_size: int) -> list[Trace]:
-    """Traces of all rows, batch by batch in the order given; a batch of one is unpadded, as on an edge device."""
+    """Traces of all rows, batch by batch in the given order; a batch of one has no padding, as on an edge device."""
     traces: list[Trace] = []
     for start in range(0, len(tokens.truncated), batch_size):
         batch = tokens.rows(range(start, min(start + batch_size, len(tokens.truncated))))

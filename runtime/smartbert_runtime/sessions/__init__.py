@@ -1,1 +1,1 @@
-"""onnxruntime: one session a part, on which providers, with how many threads."""
+"""onnxruntime: a session for each part, its execution providers, threads and memory."""

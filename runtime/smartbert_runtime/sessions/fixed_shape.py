@@ -1,7 +1,7 @@
-"""Parts made for one batch and one length: feeds are padded and split to fit, outputs cut back.
+"""Running parts of a fixed shape (one batch size, one length): feeds are padded and split to fit, outputs cut back.
 
 Accelerators take a graph whole only when no dimension is dynamic. Padding is masked out of everything, and the rows
-that fill a batch up are thrown away, so the answers are those of the dynamic parts.
+that fill up a batch are dropped, so the answers are those of the dynamic parts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run_fixed(
     outputs: Sequence[TensorSpec],
     shape: Sequence[int],
 ) -> Outputs:
-    """The outputs for `feeds` of any batch and of at most the fixed length, by as many calls of `run` as it takes.
+    """The outputs for `feeds` of any batch and of at most the fixed length, with as many calls of `run` as it takes.
 
     inputs: the first is (batch, sequence, ...), or (1, sequence) for a graph that takes one text a call.
     shape: the batch and sequence length that the graph was made for. Raises InputError for longer rows.
@@ -43,13 +43,13 @@ def run_fixed(
             f"a text of {length} tokens does not fit parts made for {sequence}",
             hint="shorten it, or export with a longer --fixed-shape",
         )
-    called = []
+    calls = []
     for start in range(0, rows, batch):
         chosen = slice(start, start + batch)
-        called.append(run({spec.name: _padded(feeds[spec.name], spec, chosen, shape) for spec in inputs}))
+        calls.append(run({spec.name: _padded(feeds[spec.name], spec, chosen, shape) for spec in inputs}))
     return [
         _cut(np.concatenate(pieces) if len(pieces) > 1 else pieces[0], spec, rows, length)
-        for spec, pieces in zip(outputs, zip(*called, strict=True), strict=True)
+        for spec, pieces in zip(outputs, zip(*calls, strict=True), strict=True)
     ]
 
 

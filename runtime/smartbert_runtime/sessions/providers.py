@@ -1,4 +1,4 @@
-"""onnxruntime's execution providers: which were named, for which parts, and which nodes each took."""
+"""onnxruntime's execution providers: which ones run which parts, and how many nodes each took."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import onnxruntime
 
 from smartbert_runtime.errors import ProviderError
-from smartbert_runtime.package.manifest import ROLES
+from smartbert_runtime.package.part_names import ROLES
 
 CPU = "CPUExecutionProvider"
 
 
 def providers_by_role(providers: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Role -> its providers; "" for all other roles. `layer=NAME` names one for a role, CPU behind it."""
+    """Role -> its providers; "" for all other roles. `layer=NAME` names one for a role, the CPU behind it."""
     named: dict[str, list[str]] = {"": []}
     for provider in providers:
         role, _, name = provider.rpartition("=")
@@ -41,7 +41,7 @@ def check_providers(providers: Sequence[str]) -> tuple[str, ...]:
 def node_counts(session: onnxruntime.InferenceSession) -> dict[str, int]:
     """Nodes that each provider took, after onnxruntime's own graph optimization.
 
-    Empty where onnxruntime is too old to tell (1.23 and before).
+    Empty where onnxruntime is too old to report it (1.23 and before).
     """
     counts: Counter[str] = Counter()
     if not hasattr(session, "get_provider_graph_assignment_info"):

@@ -1,4 +1,4 @@
-"""One onnxruntime session a part, created when the part is first asked, on the providers the user named."""
+"""One onnxruntime session for each part, created at the part's first use, on the providers that the user named."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from smartbert_runtime.errors import ConfigError, IntegrityError, ManifestError,
 from smartbert_runtime.package.manifest import Component, Variant
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.sessions.fixed_shape import run_fixed
-from smartbert_runtime.sessions.io_binding import Lane
 from smartbert_runtime.sessions.providers import CPU, node_counts, providers_by_role
-from smartbert_runtime.sessions.threads import POOL, available_threads, session_options, threads_to_use
+from smartbert_runtime.sessions.threads import POOL, session_options, threads_to_use
 
 
 class Sessions:
@@ -26,7 +25,8 @@ class Sessions:
 
     providers: onnxruntime's names, in order of preference; `role=NAME` is for parts of that role only, such as
     "layer=OpenVINOExecutionProvider".
-    arena: keep each part's working memory between runs, which is faster; without, a run takes and gives back its own.
+    arena: keep each part's working memory between runs, which is faster; otherwise every run allocates and frees it.
+    session_config: entries of onnxruntime's session options that replace or add to ours, for experiments.
     """
 
     def __init__(
@@ -37,8 +37,9 @@ class Sessions:
         providers: Sequence[str] = (CPU,),
         threads: int | None = None,
         arena: bool = True,
+        session_config: Mapping[str, str] | None = None,
     ) -> None:
-        self._arena = arena
+        self._arena, self._session_config = arena, session_config
         self.package, self.variant = package, variant
         self.role_providers = providers_by_role(providers)
         self.providers = self.role_providers[""]
@@ -47,25 +48,22 @@ class Sessions:
         self._components = {component.name: component for component in package.manifest.components}
         self._names = {name: [spec.name for spec in component.outputs] for name, component in self._components.items()}
         self._lock = threading.Lock()
-        self._lanes: list[Lane] = []  # those that no thread is using
-        self._most_lanes = available_threads()
-        self._on_cpu = set(self.role_providers.values()) == {(CPU,)} and package.manifest.model.fixed_shape is None
         _LIVE.add(self)
 
     def close(self) -> None:
-        """Let go of every graph; a part that is asked later is loaded again. Not while another thread classifies."""
+        """Release every graph; a part that runs later is loaded again. Not while another thread classifies."""
         with self._lock:
-            self._lanes.clear()
             self._sessions.clear()
 
     def _after_fork(self) -> None:
-        """In a forked child: start anew, and never end what the parent had opened.
+        """In a forked child: start anew, and never destroy the parent's sessions.
 
-        A session's threads are not in the child: asking it can wait for them, and so does ending it, even at exit.
+        A session's threads are not in the child: running it can wait for them forever, and so can destroying it, even
+        at exit. So each session keeps one reference more than it has owners.
         """
-        for kept in (*self._sessions.values(), *self._lanes):
+        for kept in self._sessions.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
-        self._sessions, self._lanes, self._lock = {}, [], threading.Lock()
+        self._sessions, self._lock = {}, threading.Lock()
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs in the manifest's order; ProviderError when the provider fails."""
@@ -88,32 +86,16 @@ class Sessions:
             outputs: list[NDArray[np.float32]] = session.run(self._names[part], feeds)
         except Exception as err:  # onnxruntime's own errors share no public base class
             raise ProviderError(
-                f"{part} failed on {', '.join(self._for(self._components[part]))}: {err}", hint=f"try --provider {CPU}"
+                f"{part} failed on {', '.join(self._providers_of(self._components[part]))}: {err}",
+                hint=f"try --provider {CPU}",
             ) from err
         return outputs
 
-    def take_lane(self, length: int) -> Lane | None:
-        """The parts for one text of `length` tokens, faster, until it is given back.
-
-        None on other providers than the CPU, with a fixed shape, and for a text longer than the model.
-        """
-        if not self._on_cpu or length > self.package.manifest.model.max_length:
-            return None
-        try:
-            return self._lanes.pop()
-        except IndexError:
-            return Lane(self.package, weakref.proxy(self))
-
-    def give_lane(self, lane: Lane) -> None:
-        """For the next text; a lane that failed is better forgotten, as are those beyond what runs at once."""
-        if len(self._lanes) < self._most_lanes and self._sessions:  # none after `close`
-            self._lanes.append(lane)
-
-    def _for(self, component: Component) -> tuple[str, ...]:
+    def _providers_of(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)
 
     def open(self, part: str) -> onnxruntime.InferenceSession:
-        """The part's session, created now if it was not yet; safe to call from several threads."""
+        """The part's session, created at its first use; safe to call from several threads."""
         with self._lock:
             if part not in self._sessions:
                 self._sessions[part] = self._create(part)
@@ -132,23 +114,23 @@ class Sessions:
         if POOL.lost:
             raise ConfigError(
                 "the threads of the shared pool are not in this forked child",
-                hint="start the process by spawn, or do without share_thread_pool",
+                hint="start the process with spawn, or do not call share_thread_pool",
             )
         component = self.package.manifest.component(part)
         entry = component.files.get(self.variant.name)
         if entry is None:
             raise ManifestError(f"{part} has no file for the variant {self.variant.name}", hint="export again")
         content = self.package.read(entry)
-        providers = self._for(component)
-        options = session_options(self.threads, arena=self._arena)
+        providers = self._providers_of(component)
+        options = session_options(self.threads, arena=self._arena, config=self._session_config)
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            # Without this, onnxruntime answers a provider's failure by silently going on with the CPU.
+            # Without enable_fallback=0, onnxruntime silently uses the CPU when a provider fails.
             session = onnxruntime.InferenceSession(
                 content, sess_options=options, providers=list(providers), enable_fallback=0
             )
-            # It keeps the file's bytes to open itself again on other providers, which is not wanted: the weights are
-            # in memory twice as long as it does.
+            # The session keeps the file's bytes, to be recreated on other providers. That is not wanted, and would hold
+            # the weights in memory twice.
             session._model_bytes = None
         except Exception as err:  # onnxruntime's own errors share no public base class
             if providers == (CPU,):
@@ -156,8 +138,8 @@ class Sessions:
             raise ProviderError(
                 f"{part} cannot be loaded on {', '.join(providers)}: {err}", hint=f"try --provider {CPU}"
             ) from err
-        for specs, found in ((component.inputs, session.get_inputs()), (component.outputs, session.get_outputs())):
-            if [spec.name for spec in specs] != [value.name for value in found]:
+        for specs, values in ((component.inputs, session.get_inputs()), (component.outputs, session.get_outputs())):
+            if [spec.name for spec in specs] != [value.name for value in values]:
                 raise IntegrityError(
                     f"{entry.file} has other inputs or outputs than the manifest says", hint="export again"
                 )

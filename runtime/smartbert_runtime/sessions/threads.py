@@ -1,10 +1,11 @@
-"""Cores, threads and working memory: what sessions that run one after another share, and what each is told."""
+"""Cores, threads and working memory: what sessions share that run one after another, and each session's options."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnxruntime
@@ -24,9 +25,9 @@ def available_threads() -> int:
 
 @dataclass
 class Pool:
-    """The process's one thread pool, if its owner asked for it; a forked child has lost its threads.
+    """The process's shared thread pool, if the program wants one; a forked child has lost its threads.
 
-    late: a model was loaded, or a session made, with threads of its own.
+    late: a model was loaded, or a session created, with threads of its own: it is too late to share.
     forked: this process is a forked child; another thread of its parent may have held the shared arena's lock.
     """
 
@@ -40,19 +41,21 @@ POOL = Pool()
 
 
 def share_thread_pool(threads: int | None = None) -> bool:
-    """One pool of threads for all of this process's sessions, faster by a tenth than one for each.
+    """Share one thread pool between all of this process's sessions: a tenth faster than a pool for each.
 
     For programs, not for libraries: call it once, before the first session of any kind. From then on a plain
     `onnxruntime.InferenceSession` in this process fails unless its options say `use_per_session_threads = False`, and
     a forked child cannot classify.
     threads: cores to use; None takes those this process is allowed. False where onnxruntime cannot share a pool (1.22
     and before): sessions then have threads of their own. Raises ConfigError when it is too late, which is when a model
-    has been loaded, or when the program has had onnxruntime make the pool. Of sessions that are not ours onnxruntime
-    says nothing (1.31): those made before keep their own threads.
+    has been loaded, or when the program itself has made onnxruntime's pool. onnxruntime does not report sessions that
+    are not ours (1.31): those created before keep their own threads.
     """
     threads = _checked(threads)
     if POOL.threads not in (None, threads):
-        raise ConfigError(f"the thread pool was made with {POOL.threads} threads", hint="it is sized once a process")
+        raise ConfigError(
+            f"the thread pool was made with {POOL.threads} threads", hint="its size is set once a process"
+        )
     if POOL.threads is not None:
         return True
     if not hasattr(onnxruntime, "set_global_thread_pool_sizes"):
@@ -94,20 +97,23 @@ def _checked(threads: int | None) -> int:
 
 @functools.cache
 def _share_arena() -> bool:
-    """Let sessions that ask for it share one arena of working memory; once a process."""
+    """Let sessions whose options say so share one arena of working memory; once a process."""
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    # An error says that the program has registered one of its own, which serves as well.
+    # An error means that the program has registered an arena of its own, which serves as well.
     with contextlib.suppress(RuntimeError):
         onnxruntime.create_and_register_allocator(memory, None)
     return True
 
 
-def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionOptions:
-    """What every session of ours has, one of many that are run one after another.
+def session_options(
+    threads: int, *, arena: bool = True, config: Mapping[str, str] | None = None
+) -> onnxruntime.SessionOptions:
+    """The options of every session, for many sessions that run one after another.
 
-    arena: keep the working memory between runs, all sessions in one place: the next part finds it in the cache.
+    arena: keep the working memory between runs, in one place for all sessions: the next part finds it in the cache.
+    config: session config entries that replace or add to ours.
     """
     options = onnxruntime.SessionOptions()
     if POOL.threads is None:
@@ -127,4 +133,6 @@ def session_options(threads: int, *, arena: bool = True) -> onnxruntime.SessionO
     options.log_severity_level = 3
     # A graph's weights are in its own file, which is hashed. External ones would be read from the working directory.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)
+    for name, value in (config or {}).items():
+        options.add_session_config_entry(name, value)
     return options

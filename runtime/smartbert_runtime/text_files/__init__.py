@@ -1,1 +1,1 @@
-"""Texts from txt, csv, tsv and jsonl files and pipes."""
+"""Reading texts from txt, csv, tsv and jsonl files, from standard input and from pipes."""

@@ -1,4 +1,4 @@
-"""Texts from files: which columns hold them, and the line number in every error."""
+"""Which columns of a file hold the text, its second text and the label, and whether a record fills them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from smartbert_runtime.errors import InputError
 
-# The columns that public data sets use, tried in this order when none are named: first text, second text.
+# The names that public data sets use, tried in this order when none is given: first text, second text.
 KNOWN_COLUMNS: tuple[tuple[str, str | None], ...] = (
     ("sentence1", "sentence2"),
     ("question1", "question2"),
@@ -24,33 +24,33 @@ LABEL_COLUMN = "label"
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Which columns to read; None for `text` finds text and pair by KNOWN_COLUMNS."""
+    """Which columns to read; where `text` is None, text and pair are chosen by KNOWN_COLUMNS."""
 
     text: str | None = None
     pair: str | None = None
     label: str = LABEL_COLUMN
 
 
-def check_row(row: Mapping[str, str], line: int, wanted: Sequence[str], source: str) -> None:
-    """InputError naming the line when a wanted column is empty, missing, or no Unicode text."""
-    for column in wanted:
-        if not row.get(column, "").strip():
+def check_fields(fields: Mapping[str, str], line: int, required: Sequence[str], source: str) -> None:
+    """Raise InputError with the line number when a required field is missing, blank, or not Unicode text."""
+    for column in required:
+        if not fields.get(column, "").strip():
             raise InputError(f"{source}, line {line}: {column} is empty", hint="fill it, or remove the line")
         try:
-            row[column].encode()
-        except UnicodeEncodeError as err:  # half a surrogate pair, which JSON can spell
+            fields[column].encode()
+        except UnicodeEncodeError as err:  # half of a surrogate pair, which JSON can encode
             raise InputError(f"{source}, line {line}: {column} is not Unicode text", hint="repair it") from err
 
 
 def choose_columns(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
-    """The text column and the pair column (None: single texts); InputError lists the columns there are."""
-    text_column, pair_column = _find_columns(available, columns, source)
+    """The text column and the pair column (None: no pairs); the hint of the InputError lists the columns."""
+    text_column, pair_column = _choose(available, columns, source)
     if text_column == pair_column:
         raise InputError(f"{text_column!r} cannot be both the text and its pair", hint="change --pair-column")
     return text_column, pair_column
 
 
-def _find_columns(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
+def _choose(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
     for name in (columns.text, columns.pair):
         if name is not None and name not in available:
             raise InputError(f"{source} has no column {name!r}", hint=f"its columns: {', '.join(available)}")

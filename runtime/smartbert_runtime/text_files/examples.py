@@ -1,4 +1,4 @@
-"""Whole files of texts, column by column, with the line number in every error."""
+"""A whole file of texts in memory, column by column: `read_examples`, for training, evaluation and the bench."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smartbert_runtime.errors import InputError
-from smartbert_runtime.text_files.columns import Columns, check_row, choose_columns
-from smartbert_runtime.text_files.formats import all_good, file_format, read_rows
+from smartbert_runtime.text_files.columns import Columns, check_fields, choose_columns
+from smartbert_runtime.text_files.formats import file_format, raise_first_error, read_records
 from smartbert_runtime.text_files.lines import Lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Rows of a file, column by column; `lines` are 1-based line numbers in it."""
+    """Texts of a file with their labels, column by column; `lines` are their line numbers in it, from 1."""
 
     texts: tuple[str, ...]
     pairs: tuple[str, ...] | None
@@ -27,18 +27,18 @@ class Examples:
 
 
 def read_examples(file: Path | str, columns: Columns | None = None, *, labeled: bool = False) -> Examples:
-    """The texts of a file, or of standard input for `-`; with `labeled`, the label column must be there.
+    """Read every text of a file, or of standard input for `-`; with `labeled`, labels are required.
 
-    Raises InputError naming the line for anything that cannot be read.
+    Raises InputError, with the line number, for the first thing that cannot be read.
     """
     columns = columns or Columns()
     with Lines.open(file) as lines:
-        rows = list(all_good(read_rows(lines, file_format(file, lines))))
-    if not rows:
+        records = list(raise_first_error(read_records(lines, file_format(file, lines))))
+    if not records:
         raise InputError(f"{lines.source} holds no rows", hint="check the file")
     return examples_from_rows(
-        [row.fields for row in rows],
-        [row.line for row in rows],
+        [record.fields for record in records],
+        [record.line for record in records],
         source=lines.source,
         columns=columns,
         labeled=labeled,
@@ -48,17 +48,17 @@ def read_examples(file: Path | str, columns: Columns | None = None, *, labeled: 
 def examples_from_rows(
     rows: Sequence[dict[str, str]], lines: Sequence[int], *, source: str, columns: Columns, labeled: bool
 ) -> Examples:
-    """Pick the text, pair and label columns out of `rows`; every row must fill them."""
+    """Take the text, pair and label columns out of table rows; every row must fill them."""
     available = list(dict.fromkeys(column for row in rows for column in row))
     text_column, pair_column = choose_columns(available, columns, source)
-    wanted = [text_column, *([pair_column] if pair_column else [])]
+    required = [text_column, *([pair_column] if pair_column else [])]
     if labeled and columns.label not in available:
         raise InputError(
             f"{source} has no column {columns.label!r} for the labels",
             hint=f"its columns: {', '.join(available)}; name one with --label-column",
         )
     for row, line in zip(rows, lines, strict=True):
-        check_row(row, line, [*wanted, *([columns.label] if labeled else [])], source)
+        check_fields(row, line, [*required, *([columns.label] if labeled else [])], source)
     return Examples(
         texts=tuple(row[text_column] for row in rows),
         pairs=tuple(row[pair_column] for row in rows) if pair_column else None,

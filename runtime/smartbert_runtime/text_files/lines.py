@@ -1,4 +1,4 @@
-"""Lines of a file or a pipe, read as they are asked for; of a pipe it is known whether the next one has arrived."""
+"""Reading lines from a file or a pipe in small chunks, UTF-8 errors line by line, without blocking on a slow pipe."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from typing import cast
 from smartbert_runtime.errors import InputError
 
 CHUNK_BYTES = 1 << 16
-# Standard input is known by its first line with something in it; so many empty ones before it are looked past.
-MOST_EMPTY_LINES = 1000
+# The format of standard input is recognized by its first line that is not blank; at most so many blank ones precede it.
+MAX_BLANK_LINES = 1000
 
 
 class Lines:
-    r"""The lines of a byte stream as text, each with its end; a byte order mark in front is none of it.
+    r"""The lines of a byte stream as text, line ends included, a leading byte order mark removed.
 
-    A line ends at \n alone. Of what was read and not yet asked for, CHUNK_BYTES and one line are held at most. A line
-    that is not UTF-8 comes with surrogates in place of its bad bytes, so that what follows it can be read, and `damage`
-    tells of it.
+    Only \n ends a line. At most CHUNK_BYTES and one line are read ahead. A line that is not UTF-8 is returned with
+    surrogates instead of its bad bytes, so that reading can continue, and `take_error` returns its error.
     """
 
     def __init__(self, stream: io.BufferedIOBase, source: str) -> None:
@@ -34,25 +33,25 @@ class Lines:
         self.rereadable = _is_file(stream)
         self._stream = stream
         self._start = stream.tell() if self.rereadable else 0
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
-        self.number = 0  # of the line that was given last, from 1
+    def _reset(self) -> None:
+        self.number = 0  # of the line returned last, from 1
         self._arrived: deque[bytes] = deque()
-        self._filled = 0  # how many of them are more than white space
+        self._filled = 0  # how many of them are not blank
         self._rest = b""
         self._ended = False
-        self._damaged: int | None = None
+        self._bad_line: int | None = None
 
     @classmethod
     @contextmanager
     def open(cls, file: Path | str) -> Iterator[Lines]:
-        """The lines of a file, closed at the end, or of standard input for `-`; InputError when there is none."""
+        """The lines of a file, closed on exit, or of standard input for `-`; InputError when it cannot be opened."""
         if str(file) == "-":
             yield cls(cast(io.BufferedIOBase, sys.stdin.buffer), "standard input")
             return
         try:
-            stream = Path(file).open("rb")  # noqa: SIM115 (the `with` below must not take what goes wrong later for this)
+            stream = Path(file).open("rb")  # noqa: SIM115 (the `except` is for opening only)
         except OSError as err:
             raise _unreadable(str(file), err) from err
         with stream:
@@ -72,7 +71,7 @@ class Lines:
         try:
             return line.decode()
         except UnicodeDecodeError:
-            self._damaged = self._damaged or self.number
+            self._bad_line = self._bad_line or self.number
             return line.decode(errors="surrogateescape")
 
     def _read(self) -> None:
@@ -91,19 +90,19 @@ class Lines:
         self._arrived.extend(arrived)
         self._filled += sum(bool(line.strip()) for line in arrived)
 
-    def damage(self) -> InputError | None:
-        """The refusal of the first line since the last question that was not UTF-8, if there was one."""
-        number, self._damaged = self._damaged, None
+    def take_error(self) -> InputError | None:
+        """The error of the first line since the last call that was not UTF-8; None when all were."""
+        number, self._bad_line = self._bad_line, None
         if number is None:
             return None
         return InputError(f"{self.source}, line {number}: not UTF-8 text", hint="convert the file to UTF-8")
 
     def ready(self) -> bool:
-        """Whether reading on brings a line, or the end, without waiting; true of every file.
+        """Whether the next line, or the end, can be read without blocking; always true of a file.
 
-        Empty lines alone are nothing to read on for: jsonl and csv pass over them and would wait for the next.
+        Blank lines do not count: jsonl and csv skip them and would block on the line after them.
         """
-        if self.rereadable or os.name == "nt":  # Windows can ask this of sockets only
+        if self.rereadable or os.name == "nt":  # on Windows, select works with sockets only
             return True
         while not self._arrived and not self._ended:
             if not select.select([self._stream], [], [], 0)[0]:
@@ -111,20 +110,20 @@ class Lines:
             self._read()
         return self._filled > 0 or self._ended
 
-    def begin_like_json(self) -> bool:
-        """Whether the first line with something in it opens an object; nothing is used up by looking."""
-        while not self._filled and not self._ended and len(self._arrived) < MOST_EMPTY_LINES:
+    def starts_like_json(self) -> bool:
+        """Whether the first line that is not blank opens a JSON object; no line is consumed."""
+        while not self._filled and not self._ended and len(self._arrived) < MAX_BLANK_LINES:
             self._read()
         return next((line.lstrip().startswith(b"{") for line in self._arrived if line.strip()), False)
 
     def rewind(self) -> None:
-        """Begin again; only what is `rereadable` can."""
+        """Start again from the first line; only for a `rereadable` stream."""
         self._stream.seek(self._start)
-        self._begin()
+        self._reset()
 
 
 def _is_file(stream: io.BufferedIOBase) -> bool:
-    """Whether the stream can be read twice; `seekable` is no answer, for Windows says yes of a pipe."""
+    """Whether the stream can be read twice; `seekable` does not answer it, being true of a pipe on Windows."""
     try:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except io.UnsupportedOperation:  # bytes in memory

@@ -1,4 +1,4 @@
-"""contenders: which variants are chosen, their ways, and what each needs on disk."""
+"""Contenders of a package: which variants are chosen, their modes, and settings that are refused."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import choose_variants, package_contenders, rival_providers
+from smartbert_bench.contenders.contender import rival_providers
+from smartbert_bench.contenders.package_variants import choose_variants, package_contenders
+from smartbert_bench.settings import BenchSettings
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package import export_package
 from smartbert_runtime.errors import ConfigError, ManifestError
-from smartbert_runtime.package.open import open_package
+from smartbert_runtime.package.open import Package, open_package
 from tests.bench.conftest import QUICK
 
 
@@ -23,11 +26,16 @@ from tests.bench.conftest import QUICK
         (["separate", "single"], ["fp32"], "separate-fp32 single-fp32"),
     ],
 )
-def test_variants_are_chosen_by_layout_and_precision(
-    layouts_dir: Path, layouts: list[str], precisions: list[str], names: str
+def test_variants_by_layout_and_precision(
+    package: Package, layouts: list[str], precisions: list[str], names: str
 ) -> None:
-    manifest = open_package(layouts_dir).manifest
-    chosen = choose_variants(manifest, layouts, precisions)
+    (one,) = package.manifest.variants
+    variants = tuple(
+        replace(one, name=f"{layout}-{precision}", layout=layout, precision=precision)
+        for layout in ("separate", "fused", "single")
+        for precision in ("fp32", "int8")
+    )
+    chosen = choose_variants(replace(package.manifest, variants=variants), layouts, precisions)
     assert {variant.name for variant in chosen} == set(names.split())
 
 
@@ -35,30 +43,31 @@ def test_variants_are_chosen_by_layout_and_precision(
     ("layouts", "precisions"),
     [(["fused"], []), ([], ["int8"]), (["separate", "fused"], ["fp32"]), (["single"], ["int4"])],
 )
-def test_what_the_package_does_not_hold_is_named(package_dir: Path, layouts: list[str], precisions: list[str]) -> None:
+def test_missing_variant_is_refused(package: Package, layouts: list[str], precisions: list[str]) -> None:
     with pytest.raises(ManifestError, match="holds no variant") as caught:
-        choose_variants(open_package(package_dir).manifest, layouts, precisions)
+        choose_variants(package.manifest, layouts, precisions)
     assert caught.value.hint == "it holds: separate-fp32"
 
 
-def test_every_variant_has_two_ways_and_one_process(layouts_dir: Path) -> None:
-    package = open_package(layouts_dir)
+def test_two_modes_share_a_process(checkpoint_dir: Path, tmp_path: Path) -> None:
+    options = ExportOptions(graphs=GraphOptions(layouts=("separate", "fused")))
+    export_package(checkpoint_dir, tmp_path / "out", options)
+    package = open_package(tmp_path / "out")
     contenders = package_contenders(package, package.manifest.variants, QUICK)
     names = [variant.name for variant in package.manifest.variants]
     assert [contender.name for contender in contenders] == [
-        name for variant in names for name in (variant, f"{variant}, all layers")
+        name for variant in names for name in (variant, f"{variant}, full depth")
     ]
     assert [contender.worker.name for contender in contenders[::2]] == names
     assert [contender.worker for contender in contenders[::2]] == [contender.worker for contender in contenders[1::2]]
 
 
-def test_a_preset_that_is_not_there_is_named(layouts_dir: Path) -> None:
-    package = open_package(layouts_dir)
+def test_unknown_preset_is_refused(package: Package) -> None:
     with pytest.raises(ConfigError, match="no preset 'fast'"):
         package_contenders(package, package.manifest.variants, replace(QUICK, preset="fast"))
 
 
-def test_a_provider_for_one_role_is_nothing_that_a_rival_has() -> None:
+def test_role_provider_of_rival_is_refused() -> None:
     assert rival_providers(["A", "B"]) == ("A", "B")
     with pytest.raises(ConfigError, match="layer=A"):
         rival_providers(["layer=A", "B"])
@@ -74,6 +83,6 @@ def test_a_provider_for_one_role_is_nothing_that_a_rival_has() -> None:
         ({"batch_sizes": (8, 8)}, "batch sizes must be 2 or more and differ, not 8, 8"),
     ],
 )
-def test_settings_that_cannot_be_meant_are_refused(change: dict[str, int], words: str) -> None:
+def test_invalid_settings_are_refused(change: dict[str, int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         BenchSettings(**{"preset": "default", "providers": (), "threads": 1, **change})  # type: ignore[arg-type]

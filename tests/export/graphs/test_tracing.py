@@ -61,7 +61,7 @@ def template() -> Template:
     return make_template(TwoLinears(0), EXAMPLE, (INPUT,), (OUTPUT,))
 
 
-def test_two_equal_biases_are_not_merged(template: Template) -> None:
+def test_equal_biases_stay_apart(template: Template) -> None:
     graph = template.filled(TwoLinears(0)).graph
     weights = {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
     assert {"first.weight", "first.bias", "second.weight", "second.bias"} <= set(weights)
@@ -70,7 +70,7 @@ def test_two_equal_biases_are_not_merged(template: Template) -> None:
     assert {"first.bias", "second.bias"} <= read
 
 
-def test_another_modules_weights_fit_into_the_template(template: Template) -> None:
+def test_template_takes_other_weights(template: Template) -> None:
     other = TwoLinears(1)
     nn.init.constant_(other.second.bias, 0.25)
     session = onnxruntime.InferenceSession(template.filled(other).SerializeToString())
@@ -81,11 +81,11 @@ def test_another_modules_weights_fit_into_the_template(template: Template) -> No
     np.testing.assert_allclose(found, expected, atol=1e-6)
     with torch.inference_mode():
         first = TwoLinears(0)(torch.from_numpy(x_bs4)).numpy()
-    assert np.abs(found - first).max() > 0.1, "the traced module's weights must not shine through"
+    assert np.abs(found - first).max() > 0.1, "none of the traced module's weights are left"
 
 
 @pytest.mark.parametrize("opset", OPSETS)
-def test_every_opset_that_can_be_asked_for_is_traced_and_runs(opset: int) -> None:
+def test_every_opset_runs(opset: int) -> None:
     module = TwoLinears(2)
     made = make_template(module, EXAMPLE, (INPUT,), (OUTPUT,), opset=opset).filled(module)
     assert {entry.domain: entry.version for entry in made.opset_import}[""] == opset
@@ -95,20 +95,20 @@ def test_every_opset_that_can_be_asked_for_is_traced_and_runs(opset: int) -> Non
         np.testing.assert_allclose(found, module(torch.from_numpy(x_bs4)).numpy(), atol=1e-6)
 
 
-def test_filling_leaves_the_template_as_it_was(template: Template) -> None:
+def test_filling_keeps_template(template: Template) -> None:
     before = template.graph.SerializeToString(deterministic=True)
     template.filled(TwoLinears(7))
     assert template.graph.SerializeToString(deterministic=True) == before
 
 
-def test_tracing_leaves_the_module_as_it_was() -> None:
+def test_tracing_keeps_module() -> None:
     module = TwoLinears(3)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     make_template(module, EXAMPLE, (INPUT,), (OUTPUT,))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_a_weight_that_the_graph_does_not_hold_is_named() -> None:
+def test_unused_weight_is_refused() -> None:
     with pytest.raises(ExportError, match="does not hold the weights forgotten as they are") as error:
         make_template(WithUnusedWeight(), EXAMPLE, (INPUT,), (OUTPUT,))
     assert "torch" in error.value.hint
@@ -122,14 +122,14 @@ def test_a_weight_that_the_graph_does_not_hold_is_named() -> None:
         (TensorSpec(name="y", dtype="int64", dims=("batch", "sequence", "4")), "traced y"),
     ],
 )
-def test_a_graph_with_another_interface_than_meant_is_refused(wanted: TensorSpec, found: str) -> None:
+def test_other_interface_is_refused(wanted: TensorSpec, found: str) -> None:
     with pytest.raises(ExportError, match=r"traced y .* where y .* was meant") as error:
         make_template(TwoLinears(0), EXAMPLE, (INPUT,), (wanted,))
     assert found in str(error.value)
 
 
 @pytest.mark.parametrize("rows", [TWIN_ROWS + 1, 5000])
-def test_a_large_table_comes_whole_though_it_is_traced_with_fewer_rows(rows: int) -> None:
+def test_large_table_is_whole(rows: int) -> None:
     module = Table(rows)
     ids = TensorSpec(name="ids", dtype="int64", dims=("batch", "sequence"))
     made = make_template(module, (torch.zeros(2, 3, dtype=torch.int64),), (ids,), (OUTPUT,)).filled(module)
@@ -141,7 +141,7 @@ def test_a_large_table_comes_whole_though_it_is_traced_with_fewer_rows(rows: int
         np.testing.assert_array_equal(found, module(torch.from_numpy(ids_bs)).numpy())
 
 
-def test_what_is_imported_inside_own_logging_leaves_the_programs_logging_alone() -> None:
+def test_own_logging_restores_root_logger() -> None:
     root = logging.getLogger()
     before = root.level, root.handlers[:]
     with own_logging():

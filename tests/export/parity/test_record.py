@@ -1,4 +1,4 @@
-"""Golden samples: what is recorded, which texts are left out, and how much of it travels."""
+"""Golden samples: what is recorded, which texts are left out, and how large they are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import BertConfig
 
 from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parity.probes import recombined, small_probes, wide_probes
+from smartbert_export.parity.probes import small_probes, wide_probes
 from smartbert_export.parity.record import clear_calls, record, record_probe
 from smartbert_runtime import SmartBert
 from smartbert_runtime.decisions.policy import Policy
@@ -46,95 +46,87 @@ def probe(model: SmartBertForSequenceClassification) -> Probe:
     return record_probe(model, tokens_of([5, 2]))
 
 
-def test_a_probe_holds_what_each_part_was_given_and_gave(
-    probe: Probe, model: SmartBertForSequenceClassification
-) -> None:
+def test_probe_holds_every_part(probe: Probe, model: SmartBertForSequenceClassification) -> None:
     assert probe.hidden_lbsh.shape == (LAYERS + 1, 2, 5, 32)
     assert probe.mask_b11s.tolist() == [[[[0.0] * 5]], [[[0.0, 0.0, -10000.0, -10000.0, -10000.0]]]]
     mask_b11s = torch.from_numpy(probe.mask_b11s)
     with torch.inference_mode():
         for index in range(LAYERS):
-            given_bsh, gave_bsh = (torch.from_numpy(probe.hidden_lbsh[index + step]) for step in (0, 1))
-            torch.testing.assert_close(model.run_layer(index, given_bsh, mask_b11s), gave_bsh)
+            input_bsh, output_bsh = (torch.from_numpy(probe.hidden_lbsh[index + step]) for step in (0, 1))
+            torch.testing.assert_close(model.run_layer(index, input_bsh, mask_b11s), output_bsh)
             torch.testing.assert_close(
-                model.gates[index](given_bsh, mask_b11s), torch.from_numpy(probe.skip_logit_lb[index])
+                model.gates[index](input_bsh, mask_b11s), torch.from_numpy(probe.skip_logit_lb[index])
             )
             torch.testing.assert_close(
-                model.exits[index](gave_bsh, mask_b11s), torch.from_numpy(probe.logits_lbc[index])
+                model.exits[index](output_bsh, mask_b11s), torch.from_numpy(probe.logits_lbc[index])
             )
 
 
-def test_shipped_probes_are_the_shortest_text_and_three_unlike_ones_padded(
+def test_small_probes(
     model: SmartBertForSequenceClassification,
 ) -> None:
-    alone, together = small_probes(model, tokens_of([9, 3, 20, 5, 12]))
-    assert lengths_of(alone) == [3] and alone.input_ids_bs.shape == (1, 3)
-    assert lengths_of(together) == [3, 9, 20] and together.input_ids_bs.shape == (3, 20)
+    single, batch = small_probes(model, tokens_of([9, 3, 20, 5, 12]))
+    assert lengths_of(single) == [3] and single.input_ids_bs.shape == (1, 3)
+    assert lengths_of(batch) == [3, 9, 20] and batch.input_ids_bs.shape == (3, 20)
 
 
-def test_checking_probes_reach_from_one_token_to_the_longest_input() -> None:
+def test_wide_probes() -> None:
     probes = wide_probes(tokens_of([4, 6]), 24)
     assert [lengths_of(probe) for probe in probes] == [[1], [2], [3], [8], [24], [1, 2, 3, 8, 24], [24, 1]]
     assert all(not probe.input_ids_bs[probe.attention_mask_bs == 0].any() for probe in probes)
 
 
-def test_checking_probes_of_a_very_short_model_stay_within_it() -> None:
+def test_wide_probes_of_short_model() -> None:
     assert max(max(lengths_of(probe)) for probe in wide_probes(tokens_of([2]), 2)) == 2
 
 
 @pytest.mark.parametrize("near", [0.0, 0.9e-4, -0.9e-4])
-def test_a_text_with_an_entropy_near_the_threshold_is_left_out(
-    model: SmartBertForSequenceClassification, classifier: SmartBert, near: float
-) -> None:
+def test_near_exit_is_left_out(model: SmartBertForSequenceClassification, classifier: SmartBert, near: float) -> None:
     tokens = classifier.tokenizer.encode(SENTENCES)
     policy = Policy(exit_threshold=0.5)
     golden = record(model, [], tokens, policy)
-    row = next(row for row, trace in enumerate(golden.traces) if not np.isnan(trace.entropy_l).all())
-    entropy_l = golden.traces[row].entropy_l.copy()
-    entropy_l[np.flatnonzero(~np.isnan(entropy_l))[0]] = 0.5 + near
-    moved = (*golden.traces[:row], replace(golden.traces[row], entropy_l=entropy_l), *golden.traces[row + 1 :])
+    row = next(row for row, trace in enumerate(golden.traces) if not np.isnan(trace.uncertainty_l).all())
+    uncertainty_l = golden.traces[row].uncertainty_l.copy()
+    uncertainty_l[np.flatnonzero(~np.isnan(uncertainty_l))[0]] = 0.5 + near
+    moved = (*golden.traces[:row], replace(golden.traces[row], uncertainty_l=uncertainty_l), *golden.traces[row + 1 :])
     kept = clear_calls(replace(golden, traces=moved), policy)
     assert clear_calls(golden, policy) == list(range(len(SENTENCES)))
     assert kept == [other for other in range(len(SENTENCES)) if other != row]
 
 
-def test_a_text_with_a_gate_near_the_threshold_is_left_out(
-    model: SmartBertForSequenceClassification, classifier: SmartBert
-) -> None:
+def test_near_skip_is_left_out(model: SmartBertForSequenceClassification, classifier: SmartBert) -> None:
     tokens = classifier.tokenizer.encode(SENTENCES)
     golden = record(model, [], tokens, Policy(exit_threshold=0.5))
-    said = float(golden.traces[4].skip_logit_l[0])
-    policy = Policy(exit_threshold=0.5, skip_threshold=1 / (1 + math.exp(-said)))
+    skip_logit = float(golden.traces[4].skip_logit_l[0])
+    policy = Policy(exit_threshold=0.5, skip_threshold=1 / (1 + math.exp(-skip_logit)))
     assert 4 not in clear_calls(record(model, [], tokens, policy), policy)
 
 
-def test_the_packages_golden_texts_have_no_call_near_a_threshold(package_dir: Path) -> None:
+def test_package_has_no_near_decision(package_dir: Path) -> None:
     package = open_package(package_dir)
     policy = package.manifest.golden.policy
     golden = read_golden(package)
     assert len(golden.traces) == len(SENTENCES) and policy.exit_threshold == 0.5
     for trace in golden.traces:
-        calls = [abs(value) for value in trace.skip_logit_l if not np.isnan(value)]  # the logit of 0.5 is 0
-        calls += [abs(value - 0.5) for value in trace.entropy_l if not np.isnan(value)]
-        assert min(calls) > 1e-4
+        distances = [abs(value) for value in trace.skip_logit_l if not np.isnan(value)]  # the logit of 0.5 is 0
+        distances += [abs(value - 0.5) for value in trace.uncertainty_l if not np.isnan(value)]
+        assert min(distances) > 1e-4
 
 
-def test_the_package_records_skips_and_exits_of_every_kind(package_dir: Path) -> None:
+def test_package_records_skips_and_exits(package_dir: Path) -> None:
     traces = unpack((package_dir / "golden" / "expected.npz").read_bytes()).traces
     assert {1, 2, 3, 4} == {layer for trace in traces for layer in trace.layers_run}
     assert any(trace.layers_skipped for trace in traces) and any(not trace.layers_skipped for trace in traces)
     assert len({trace.exit_layer for trace in traces}) >= 3
 
 
-def test_the_packages_golden_samples_are_small(package_dir: Path) -> None:
+def test_golden_samples_size(package_dir: Path) -> None:
     assert sum(file.stat().st_size for file in (package_dir / "golden").iterdir()) < 5 * MEGABYTE
 
 
 @pytest.mark.parametrize("lengths", [[8, 12, 16, 25], [25, 60, 128], [100, 110, 128], [512, 512, 512]])
 @pytest.mark.parametrize(("layers", "hidden"), [(6, 384), (12, 768), (24, 1024)])
-def test_shipped_probes_of_a_real_encoder_stay_under_five_megabytes(
-    layers: int, hidden: int, lengths: list[int]
-) -> None:
+def test_probe_size_of_real_encoder(layers: int, hidden: int, lengths: list[int]) -> None:
     config = BertConfig(
         num_hidden_layers=layers,
         hidden_size=hidden,
@@ -147,45 +139,3 @@ def test_shipped_probes_of_a_real_encoder_stay_under_five_megabytes(
     probes = small_probes(model, tokens_of(lengths))
     hidden_bytes = sum(probe.input_ids_bs.size for probe in probes) * (layers + 1) * hidden * 4
     assert hidden_bytes < 5 * MEGABYTE
-
-
-def test_recombined_texts_are_distinct_and_enough() -> None:
-    texts, pairs = recombined(SENTENCES, None, 500)
-    assert pairs is None
-    assert texts[: len(SENTENCES)] == list(SENTENCES), "the texts themselves come first"
-    assert 500 <= len(texts) < 500 + len(SENTENCES) and len(set(texts)) == len(texts)
-    words = {word for text in SENTENCES for word in text.split()}
-    assert {word for text in texts for word in text.split()} <= words
-
-
-def test_a_recombined_text_is_the_first_words_of_one_and_the_last_of_another() -> None:
-    texts, _ = recombined(["one two three", "four five six seven", "eight"], None, 9)
-    assert texts == [
-        "one two three",
-        "four five six seven",
-        "eight",
-        "one two six seven",
-        "four five",
-        "eight three",
-        "one two",
-        "four five three",
-        "eight six seven",
-    ]
-
-
-def test_recombining_again_gives_the_same_texts() -> None:
-    assert recombined(SENTENCES, None, 300) == recombined(list(SENTENCES), None, 300)
-
-
-def test_no_more_texts_are_made_than_there_are_combinations() -> None:
-    texts, _ = recombined(["one two", "one three"], None, 500)
-    assert texts == ["one two", "one three"]  # their halves put together anew are the same two
-    assert recombined(["alone"], None, 500) == (["alone"], None)
-
-
-def test_of_pairs_second_texts_are_exchanged_whole() -> None:
-    firsts, seconds = recombined(["a b", "c d"], ["e f", "g h"], 4)
-    assert seconds is not None
-    assert list(zip(firsts, seconds, strict=True)) == [
-        ("a b", "e f"), ("c d", "g h"), ("a b", "g h"), ("c d", "e f"),
-    ]  # fmt: skip

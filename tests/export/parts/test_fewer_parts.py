@@ -1,4 +1,4 @@
-"""Checkpoints without gates, and plain classifiers from anywhere: exported as what they are, with fewer parts."""
+"""Models with fewer parts: checkpoints without gates, and plain fine-tuned classifiers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from smartbert.reference import trace_rows
 from smartbert_export.cli.export import export
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
-from smartbert_export.parity.against_checkpoint import ask_checkpoint
+from smartbert_export.parity.against_checkpoint import record_checkpoint
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_runtime import Policy, SmartBert
 from smartbert_runtime.errors import ConfigError, ExportError
@@ -35,8 +35,7 @@ from smartbert_runtime.package.manifest import Manifest
 from smartbert_runtime.package.open import open_package
 from smartbert_runtime.parity.verify import require_parity, verify
 from tests import roberta
-from tests.conftest import LABELS, SENTENCES, make_encoder_config, make_tokenizer
-from tests.export.conftest import EVERY_VARIANT
+from tests.conftest import EVERY_VARIANT, LABELS, SENTENCES, make_encoder_config, make_tokenizer
 
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {label: number for number, label in enumerate(LABELS)}}
 
@@ -67,6 +66,13 @@ def mean_pooled(folder: Path) -> Path:
     return save(folder, MeanPooledForSequenceClassification(config), make_tokenizer())
 
 
+def export_every_variant(checkpoint: Path, output: Path) -> None:
+    """With few texts to decide what is quantized: one by one they are most of an export's time."""
+    check_file = output.parent / "check.txt"
+    check_file.write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    export_package(checkpoint, output, ExportOptions(graphs=EVERY_VARIANT.graphs, check_file=check_file))
+
+
 @pytest.fixture(scope="module", params=[bert, roberta_classifier, mean_pooled])
 def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A checkpoint, and its package with every layout in every precision."""
@@ -74,7 +80,7 @@ def plain(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     make: Callable[[Path], Path] = request.param
     folder = tmp_path_factory.mktemp("plain")
     checkpoint = make(folder / "ckpt")
-    export_package(checkpoint, folder / "out", EVERY_VARIANT)
+    export_every_variant(checkpoint, folder / "out")
     return checkpoint, folder / "out"
 
 
@@ -88,7 +94,7 @@ def gateless(model: SmartBertForSequenceClassification, tmp_path_factory: pytest
     weights = {name: weight for name, weight in model.state_dict().items() if not name.startswith("gates.")}
     deebert.load_state_dict(weights)
     checkpoint = save(folder / "ckpt", deebert, make_tokenizer())
-    export_package(checkpoint, folder / "out", EVERY_VARIANT)
+    export_every_variant(checkpoint, folder / "out")
     return checkpoint, folder / "out"
 
 
@@ -97,7 +103,7 @@ def parts(manifest: Manifest, variant: str) -> list[str]:
 
 
 @pytest.mark.parametrize("layout", ["separate", "fused", "single"])
-def test_a_plain_classifier_answers_as_transformers_own_class_does(plain: tuple[Path, Path], layout: str) -> None:
+def test_plain_matches_transformers(plain: tuple[Path, Path], layout: str) -> None:
     checkpoint, package = plain
     original = AutoModelForSequenceClassification.from_pretrained(checkpoint).eval()
     loaded = SmartBert.load(package, layout=layout, precision="fp32")
@@ -114,7 +120,7 @@ def test_a_plain_classifier_answers_as_transformers_own_class_does(plain: tuple[
             assert (answer.layers_skipped, answer.exit_layer) == ((), len(answer.layers_run))
 
 
-def test_a_plain_classifier_has_only_the_parts_that_it_uses(plain: tuple[Path, Path]) -> None:
+def test_plain_parts(plain: tuple[Path, Path]) -> None:
     manifest = open_package(plain[1]).manifest
     layers = range(1, manifest.model.layers + 1)
     assert not manifest.model.gates
@@ -129,41 +135,37 @@ def test_a_plain_classifier_has_only_the_parts_that_it_uses(plain: tuple[Path, P
     assert [spec.name for spec in manifest.component("block_01").outputs] == ["hidden_next"]
 
 
-def test_every_variant_of_a_plain_classifier_keeps_to_full_depth_whatever_is_asked(plain: tuple[Path, Path]) -> None:
+def test_plain_is_always_full_depth(plain: tuple[Path, Path]) -> None:
     manifest = open_package(plain[1]).manifest
     eager = Policy(skip_threshold=0.0, exit_threshold=1.0)
     for variant in manifest.variants:
         loaded = SmartBert.load(plain[1], layout=variant.layout, precision=variant.precision)
-        own, asked = (loaded.classify(SENTENCES[:5], policy=policy) for policy in (None, eager))
-        assert [answer.trace.decisions() for answer in own] == [answer.trace.decisions() for answer in asked]
-        assert {answer.exit_layer for answer in asked} == {manifest.model.layers}
+        own, eager_ones = (loaded.classify(SENTENCES[:5], policy=policy) for policy in (None, eager))
+        assert [answer.trace.decisions() for answer in own] == [answer.trace.decisions() for answer in eager_ones]
+        assert {answer.exit_layer for answer in eager_ones} == {manifest.model.layers}
 
 
-def test_the_summary_and_the_command_say_what_a_plain_classifier_cannot(
-    plain: tuple[Path, Path], tmp_path: Path
-) -> None:
-    said = "every text runs all"
-    assert said in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
+def test_plain_summary_and_license(plain: tuple[Path, Path], tmp_path: Path) -> None:
+    sentence = "every text runs all"
+    assert sentence in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
     assert "- default policy: run every layer" in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
     app = typer.Typer()
     app.command()(export)
     result = CliRunner().invoke(app, [str(plain[0]), str(tmp_path / "out"), "--license", "apache-2.0"])
     assert result.exit_code == 0
-    assert said in result.output
+    assert sentence in result.output
     assert "- license: apache-2.0" in (tmp_path / "out" / "SUMMARY.md").read_text(encoding="utf-8")
     assert open_package(tmp_path / "out").manifest.provenance.options["license"] == "apache-2.0"
     assert "- license: not given" in (plain[1] / "SUMMARY.md").read_text(encoding="utf-8")
 
 
-def test_a_plain_classifier_cannot_answer_after_fewer_layers(plain: tuple[Path, Path]) -> None:
+def test_plain_refuses_max_layers(plain: tuple[Path, Path]) -> None:
     with pytest.raises(ConfigError, match="no head but the last"):
         SmartBert.load(plain[1]).classify(SENTENCES[:1], policy=Policy(max_layers=2))
 
 
 @pytest.mark.parametrize("layout", ["separate", "fused", "single"])
-def test_a_model_without_gates_exits_as_pytorch_does_and_skips_nothing(
-    gateless: tuple[Path, Path], layout: str
-) -> None:
+def test_gateless_matches_pytorch(gateless: tuple[Path, Path], layout: str) -> None:
     checkpoint, package = gateless
     reference = open_checkpoint(checkpoint).model
     loaded = SmartBert.load(package, layout=layout, precision="fp32")
@@ -172,15 +174,15 @@ def test_a_model_without_gates_exits_as_pytorch_does_and_skips_nothing(
     tokens = loaded.tokenizer.encode(SENTENCES)
     expected = trace_rows(reference, tokens, policy)
     assert len({trace.exit_layer for trace in expected}) > 2
-    for asked in (None, Policy(skip_threshold=0.0, exit_threshold=policy.exit_threshold)):
+    for given in (None, Policy(skip_threshold=0.0, exit_threshold=policy.exit_threshold)):
         for batch_size in (1, 32):
-            answers = loaded.classify(SENTENCES, batch_size=batch_size, policy=asked)
+            answers = loaded.classify(SENTENCES, batch_size=batch_size, policy=given)
             assert [answer.trace.decisions() for answer in answers] == [trace.decisions() for trace in expected]
             for answer, trace in zip(answers, expected, strict=True):
                 np.testing.assert_allclose(answer.trace.logits_c, trace.logits_c, atol=1e-5)
 
 
-def test_a_model_without_gates_has_no_gate_among_its_parts(gateless: tuple[Path, Path]) -> None:
+def test_gateless_parts(gateless: tuple[Path, Path]) -> None:
     manifest = open_package(gateless[1]).manifest
     assert not manifest.model.gates
     assert manifest.model.early_exits
@@ -190,9 +192,7 @@ def test_a_model_without_gates_has_no_gate_among_its_parts(gateless: tuple[Path,
     assert SmartBert.load(gateless[1]).classify(SENTENCES[:1], policy=Policy(max_layers=1))[0].exit_layer == 1
 
 
-def test_gates_can_be_left_out_of_a_package(
-    checkpoint_dir: Path, model: SmartBertForSequenceClassification, tmp_path: Path
-) -> None:
+def test_gates_left_out(checkpoint_dir: Path, model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     package = tmp_path / "out"
     options = ExportOptions(graphs=GraphOptions(layouts=("fused",)), gates=False)
     assert export_package(checkpoint_dir, package, options).skipped is None
@@ -204,35 +204,33 @@ def test_gates_can_be_left_out_of_a_package(
     policy = loaded.policy()
     assert policy.no_skip
     tokens = loaded.tokenizer.encode(SENTENCES)
-    # The model's own gates, which skip much, are not obeyed.
+    # The model's own gates skip many layers, and are left out.
     expected = trace_rows(model, tokens, policy)
     assert any(trace.layers_skipped for trace in trace_rows(model, tokens, replace(policy, no_skip=False)))
     answers = loaded.classify(SENTENCES)
     assert [answer.trace.decisions() for answer in answers] == [trace.decisions() for trace in expected]
-    golden = ask_checkpoint(checkpoint_dir, opened, None, policy)
+    golden = record_checkpoint(checkpoint_dir, opened, None, policy)
     assert require_parity(verify(loaded.sessions, golden, policy, oracle="PyTorch")).parts
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"problem_type": "multi_label_classification"}, "for multi_label_classification"),
         ({"num_labels": 1}, "for regression"),
         ({"is_decoder": True}, "does not answer as the sum of its parts"),
     ],
 )
-def test_a_model_that_does_not_choose_one_label_is_refused(
-    tmp_path: Path, change: dict[str, object], said: str
-) -> None:
+def test_other_problem_type_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
     config = make_encoder_config()
     config.update(change)
     save(tmp_path / "ckpt", BertForSequenceClassification(config), make_tokenizer())
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         export_package(tmp_path / "ckpt", tmp_path / "out", ExportOptions())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_labels_tokens_is_refused(tmp_path: Path) -> None:
+def test_token_classifier_is_refused(tmp_path: Path) -> None:
     folder = bert(tmp_path / "ckpt")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["architectures"] = ["BertForTokenClassification"]

@@ -1,4 +1,4 @@
-"""Blocks: the reduced heads are those of the model by algebra, in every layer, with either query and with padding."""
+"""Reduced heads equal those of the model by algebra, in every layer, with either query and with padding."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from smartbert.modeling import ExitHead, PoolingAttention, SkipGate, SmartBertFo
 from smartbert_export.parts.modules import BlockPart, part_module
 from smartbert_export.parts.reduced_heads import JointAttention
 from tests.conftest import LAYERS, make_decisive, make_model, make_tokenizer
-from tests.parity.plain_models import random_rows
+from tests.parity.paper_oracle import random_rows
 
 # Sums in another order, of numbers up to about 10.
 TOLERANCE = 2e-5
 
 
-def asking(head_query: str) -> SmartBertForSequenceClassification:
-    """The tiny model with heads in which the first token asks, or the mean of all."""
+def with_query(head_query: str) -> SmartBertForSequenceClassification:
+    """The tiny model with heads whose query is the first token, or the mean of all."""
     torch.manual_seed(11)
     config: SmartBertConfig = copy.deepcopy(make_model().config)
     config.head_query = head_query
@@ -33,8 +33,8 @@ def asking(head_query: str) -> SmartBertForSequenceClassification:
 
 
 @pytest.fixture(scope="module", params=["first", "mean"])
-def asked(request: pytest.FixtureRequest) -> SmartBertForSequenceClassification:
-    return asking(request.param)
+def either_query(request: pytest.FixtureRequest) -> SmartBertForSequenceClassification:
+    return with_query(request.param)
 
 
 @torch.inference_mode()
@@ -49,26 +49,26 @@ def block(model: SmartBertForSequenceClassification, layer: int) -> BlockPart:
     return cast(BlockPart, part_module(model, "block", layer))
 
 
-def test_a_block_says_what_its_layer_its_head_and_the_next_gate_say(
-    asked: SmartBertForSequenceClassification,
+def test_block_matches_its_modules(
+    either_query: SmartBertForSequenceClassification,
 ) -> None:
-    x_bsh, mask_b11s = padded_state(asked)
+    x_bsh, mask_b11s = padded_state(either_query)
     with torch.inference_mode():
         for layer in range(1, LAYERS + 1):
-            hidden_next_bsh, logits_bc, *gate = block(asked, layer)(x_bsh, mask_b11s)
-            x_bsh = asked.run_layer(layer - 1, x_bsh, mask_b11s)
+            hidden_next_bsh, logits_bc, *gate = block(either_query, layer)(x_bsh, mask_b11s)
+            x_bsh = either_query.run_layer(layer - 1, x_bsh, mask_b11s)
             assert torch.equal(hidden_next_bsh, x_bsh), "the layer itself is not touched"
-            expected_bc = asked.exits[layer - 1](x_bsh, mask_b11s)
+            expected_bc = either_query.exits[layer - 1](x_bsh, mask_b11s)
             assert logits_bc.shape == expected_bc.shape
             np.testing.assert_allclose(logits_bc.numpy(), expected_bc.numpy(), atol=TOLERANCE, rtol=0)
             assert len(gate) == (0 if layer == LAYERS else 1)
             if gate:
-                expected_b = asked.gates[layer](x_bsh, mask_b11s)
+                expected_b = either_query.gates[layer](x_bsh, mask_b11s)
                 assert gate[0].shape == expected_b.shape
                 np.testing.assert_allclose(gate[0].numpy(), expected_b.numpy(), atol=TOLERANCE, rtol=0)
 
 
-def test_the_tolerance_tells_one_layers_heads_from_anothers(model: SmartBertForSequenceClassification) -> None:
+def test_tolerance_tells_layers_apart(model: SmartBertForSequenceClassification) -> None:
     x_bsh, mask_b11s = padded_state(model)
     wrong = BlockPart(model.backbone.encoder.layer[0], cast(ExitHead, model.exits[1]), cast(SkipGate, model.gates[2]))
     with torch.inference_mode():
@@ -78,9 +78,9 @@ def test_the_tolerance_tells_one_layers_heads_from_anothers(model: SmartBertForS
     assert (skip_logit_b - other_b).abs().max() > 1000 * TOLERANCE
 
 
-def test_padding_changes_no_blocks_answer(asked: SmartBertForSequenceClassification) -> None:
-    x_bsh, mask_b11s = padded_state(asked)
-    part = block(asked, 2)
+def test_padding_changes_no_output(either_query: SmartBertForSequenceClassification) -> None:
+    x_bsh, mask_b11s = padded_state(either_query)
+    part = block(either_query, 2)
     with torch.inference_mode():
         together = part(x_bsh, mask_b11s)
         for row, length in enumerate((1, 24, 7, 3, 12)):
@@ -92,9 +92,7 @@ def test_padding_changes_no_blocks_answer(asked: SmartBertForSequenceClassificat
 
 @pytest.mark.parametrize("query", ["first", "mean"])
 @pytest.mark.parametrize(("heads", "outputs"), [(1, 1), (2, 1), (4, 16), (8, 3)])
-def test_a_reduced_attention_is_the_attention_and_the_linear_layer_behind_it(
-    query: str, heads: int, outputs: int
-) -> None:
+def test_reduced_attention(query: str, heads: int, outputs: int) -> None:
     torch.manual_seed(heads)
     attention, behind = PoolingAttention(16, heads, query), nn.Linear(16, outputs)
     for linear in (attention.query, attention.key, attention.value, behind):
@@ -110,7 +108,7 @@ def test_a_reduced_attention_is_the_attention_and_the_linear_layer_behind_it(
     np.testing.assert_allclose(found_bo.numpy(), expected_bo.numpy(), atol=TOLERANCE, rtol=0)
 
 
-def test_no_key_bias_is_left_because_the_softmax_does_not_see_it() -> None:
+def test_key_bias_drops_out() -> None:
     torch.manual_seed(0)
     attention, behind = PoolingAttention(16, 4, "first"), nn.Linear(16, 3)
     before = {name: tensor.clone() for name, tensor in JointAttention([(attention, behind)]).state_dict().items()}
@@ -122,7 +120,7 @@ def test_no_key_bias_is_left_because_the_softmax_does_not_see_it() -> None:
     assert not torch.equal(JointAttention([(attention, behind)]).state_dict()["ask.0.0.bias"], before["ask.0.0.bias"])
 
 
-def test_building_a_block_leaves_the_model_as_it_was(model: SmartBertForSequenceClassification) -> None:
+def test_building_keeps_model(model: SmartBertForSequenceClassification) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     block(model, 2)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -1,4 +1,4 @@
-"""The cut: names, signatures and modules of the parts, checked against the contract and against the whole model."""
+"""Names, signatures and modules of the parts, against the contract and against the whole model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = [
     ("embeddings", "embeddings", 0),
     *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "layer", "exit")],
 ]
-STAGES = [
+BLOCKS = [
     ("embeddings", "embeddings", 0),
     *[(f"{role}_{layer:02d}", role, layer) for layer in (1, 2, 3, 4) for role in ("gate", "block")],
     ("exit_04", "exit", 4),
@@ -23,21 +23,21 @@ def facts(part: Part) -> tuple[str, str, int]:
     return part.name, part.role, part.index
 
 
-def test_parts_come_in_the_order_in_which_a_text_meets_them(model: SmartBertForSequenceClassification) -> None:
+def test_running_order(model: SmartBertForSequenceClassification) -> None:
     names = [facts(part) for part in parts(model.config, "separate")]
     assert names == PARTS
     assert [name for name, _, _ in names[:5]] == ["embeddings", "gate_01", "layer_01", "exit_01", "gate_02"]
 
 
-def test_a_block_stands_for_a_layer_and_its_exit_head_but_for_the_last_head(
+def test_fused_parts(
     model: SmartBertForSequenceClassification,
 ) -> None:
     fused = list(parts(model.config, "fused"))
-    assert [facts(part) for part in fused] == STAGES
-    assert list(parts(model.config, "single")) == fused, "one graph is put together from the same parts"
+    assert [facts(part) for part in fused] == BLOCKS
+    assert list(parts(model.config, "single")) == fused, "the single graph is joined from the same parts"
 
 
-def test_only_the_last_block_is_of_another_kind_than_its_role(model: SmartBertForSequenceClassification) -> None:
+def test_last_block_has_its_own_kind(model: SmartBertForSequenceClassification) -> None:
     for layout in LAYOUTS:
         others = [part for part in parts(model.config, layout) if part.kind != part.role]
         assert [(part.name, part.kind) for part in others] == (
@@ -45,7 +45,7 @@ def test_only_the_last_block_is_of_another_kind_than_its_role(model: SmartBertFo
         )
 
 
-def test_every_weight_of_the_encoder_is_in_exactly_one_part(model: SmartBertForSequenceClassification) -> None:
+def test_encoder_weights_are_in_one_part(model: SmartBertForSequenceClassification) -> None:
     """Gates and exit heads come in another form, with weights of their own (test_heads)."""
     addresses = [
         parameter.data_ptr()
@@ -56,7 +56,7 @@ def test_every_weight_of_the_encoder_is_in_exactly_one_part(model: SmartBertForS
     assert sorted(addresses) == sorted(parameter.data_ptr() for parameter in model.backbone.parameters())
 
 
-def test_the_index_counts_layers_from_one(model: SmartBertForSequenceClassification) -> None:
+def test_index_counts_from_one(model: SmartBertForSequenceClassification) -> None:
     for role, own, layer in (("gate", model.gates[0], 1), ("exit", model.exits[3], 4)):
         found = part_module(model, role, layer).state_dict()["project.weight"]
         assert torch.equal(found, own.state_dict()["project.weight"])
@@ -64,7 +64,7 @@ def test_the_index_counts_layers_from_one(model: SmartBertForSequenceClassificat
     assert part_module(model, "block", 2).layer is model.backbone.encoder.layer[1]
 
 
-def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassification) -> None:
+def test_signature_sizes(model: SmartBertForSequenceClassification) -> None:
     inputs, outputs = signature(model.config, "exit")
     assert [(spec.name, spec.dtype, spec.dims) for spec in inputs] == [
         ("hidden", "float32", ("batch", "sequence", "32")),
@@ -73,7 +73,7 @@ def test_signatures_name_the_models_own_sizes(model: SmartBertForSequenceClassif
     assert [(spec.name, spec.dtype, spec.dims) for spec in outputs] == [("logits", "float32", ("batch", "3"))]
 
 
-def test_a_block_puts_out_what_its_layer_its_head_and_the_next_gate_do(
+def test_block_signature(
     model: SmartBertForSequenceClassification,
 ) -> None:
     layer, head, gate = (signature(model.config, kind) for kind in ("layer", "exit", "gate"))
@@ -81,7 +81,7 @@ def test_a_block_puts_out_what_its_layer_its_head_and_the_next_gate_do(
     assert signature(model.config, "gateless block") == (layer[0], (*layer[1], *head[1]))
 
 
-def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBertForSequenceClassification) -> None:
+def test_example_dimensions_differ(model: SmartBertForSequenceClassification) -> None:
     for role in ("embeddings", "gate", "layer", "exit", "block"):
         inputs, _ = signature(model.config, role)
         examples = example_inputs(model.config, role)
@@ -94,7 +94,7 @@ def test_no_dimension_of_an_example_can_be_taken_for_a_constant(model: SmartBert
         assert len({id(tensor) for tensor in examples}) == len(examples), f"{role}: the tracer merges equal tensors"
 
 
-def test_an_example_of_a_fixed_shape_has_it(model: SmartBertForSequenceClassification) -> None:
+def test_example_of_fixed_shape(model: SmartBertForSequenceClassification) -> None:
     for role in ("embeddings", "gate", "layer", "exit", "block"):
         inputs, _ = signature(model.config, role)
         for spec, tensor in zip(inputs, example_inputs(model.config, role, (1, 16)), strict=True):

@@ -1,4 +1,4 @@
-"""What may be quantized: a part that changes too many labels is refused by name, and so is one too many together."""
+"""Which parts are quantized: one that changes too many labels is refused, and so is the worst of too many together."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from smartbert.modeling import SmartBertForSequenceClassification
-from smartbert_export.parity.probes import recombined
+from smartbert_export.graphs.cut import CutParts, cut_parts
 from smartbert_export.parts.signatures import parts
-from smartbert_export.quantize.agreement import ALONE, QuantizationReport, check_quantized
+from smartbert_export.quantize.agreement import MIN_ALONE, QuantizationReport, check_quantized
+from smartbert_export.quantize.check_texts import recombine
 from smartbert_runtime import SmartBert
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.engine.batch import run_batch
@@ -29,24 +30,29 @@ POLICY = Policy(exit_threshold=0.5)
 
 @dataclass
 class Trial:
-    """fp32 graphs, and candidates of which a test may damage some."""
+    """fp32 graphs, and a copy of them as candidates, which a test may damage."""
 
     model: SmartBertForSequenceClassification
     exact: Path
     candidate: Path
     tokens: Tokens
 
-    def check(self, layout: str = "separate", tokens: Tokens | None = None) -> QuantizationReport:
+    def check(
+        self, layout: str = "separate", tokens: Tokens | None = None, policy: Policy = POLICY
+    ) -> QuantizationReport:
         return check_quantized(
-            list(parts(self.model.config, layout)),
-            self.exact,
+            self.cut,
             self.candidate,
+            list(parts(self.model.config, layout)),
             tokens or self.tokens,
-            POLICY,
+            policy,
             precision="int8",
-            classes=3,
             fused=layout != "separate",
         )
+
+    @property
+    def cut(self) -> CutParts:
+        return CutParts(folder=self.exact, config=self.model.config, fixed_shape=None)
 
     def damage(self, part: str, weight: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         file = self.candidate / f"{part}.onnx"
@@ -68,7 +74,7 @@ def exact_dir(variants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def tokens(classifier: SmartBert) -> Tokens:
-    texts, _ = recombined(SENTENCES, None, 120)
+    texts, _ = recombine(SENTENCES, None, 120)
     return classifier.tokenizer.encode(texts)
 
 
@@ -79,13 +85,13 @@ def trial(exact_dir: Path, tmp_path: Path, model: SmartBertForSequenceClassifica
 
 
 def refused(report: QuantizationReport) -> list[str]:
-    return [refusal.part for refusal in report.refused]
+    return list(report.refused)
 
 
 @pytest.mark.parametrize("layout", ["separate", "fused"])
-def test_candidates_that_answer_as_fp32_are_all_kept(trial: Trial, layout: str) -> None:
+def test_equal_parts_are_all_kept(trial: Trial, layout: str) -> None:
     report = trial.check(layout)
-    assert (report.precision, report.texts, report.refused) == ("int8", len(trial.tokens.truncated), ())
+    assert (report.precision, report.texts, report.refused) == ("int8", len(trial.tokens.truncated), {})
     assert list(report.alone) == [part.name for part in parts(trial.model.config, layout)]
     for agreement in (*report.alone.values(), report.together):
         assert (agreement.labels, agreement.exit_layers) == (1.0, 1.0)
@@ -102,19 +108,16 @@ def test_candidates_that_answer_as_fp32_are_all_kept(trial: Trial, layout: str) 
         ("separate", "exit_04", "exit_01"),
     ],
 )
-def test_another_parts_graph_is_refused_by_name_and_the_good_ones_are_kept(
-    trial: Trial, layout: str, part: str, other: str | None
-) -> None:
+def test_wrong_part_is_refused(trial: Trial, layout: str, part: str, other: str | None) -> None:
     shutil.copy(trial.exact / f"{other or 'exit_04'}.onnx", trial.candidate / f"{part}.onnx")
     if other is None:
         trial.damage(part, "classify.weight", np.zeros_like)
     report = trial.check(layout)
-    (refusal,) = report.refused
-    assert refusal.part == part and refusal.why == "alone under 99%"
-    assert refusal.agreement == report.alone[part] and refusal.agreement.labels < ALONE
+    assert report.refused == {part: "alone under 99%"}
+    assert report.alone[part].labels < MIN_ALONE
     others = {name: found.labels for name, found in report.alone.items() if name != part}
     assert set(others.values()) == {1.0}
-    assert (report.together.labels, report.together.exit_layers) == (1.0, 1.0), "what is refused stays fp32"
+    assert (report.together.labels, report.together.exit_layers) == (1.0, 1.0), "a refused part stays fp32"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_zeroed_weights_are_refused(trial: Trial, part: str, weight: str) -> Non
     assert refused(trial.check()) == [part]
 
 
-def test_two_damaged_parts_are_both_named(trial: Trial) -> None:
+def test_two_damaged_parts(trial: Trial) -> None:
     trial.damage("layer_02", "layer.output.dense.weight", np.zeros_like)
     trial.damage("exit_03", "classify.weight", np.zeros_like)
     report = trial.check()
@@ -138,21 +141,18 @@ def test_two_damaged_parts_are_both_named(trial: Trial) -> None:
     assert report.together.labels == 1.0
 
 
-def test_an_exit_head_that_no_text_comes_to_is_judged_all_the_same(trial: Trial) -> None:
-    """Under other thresholds it would be asked: the agreement counts its own answers on all texts."""
+def test_unreached_head_is_refused(trial: Trial) -> None:
+    """Other thresholds would evaluate it: the agreement counts its own labels on all texts."""
     trial.damage("exit_01", "classify.weight", np.negative)
-    report = check_quantized(
-        list(parts(trial.model.config, "separate")), trial.exact, trial.candidate, trial.tokens,
-        Policy(no_exit=True), precision="int8", classes=3, fused=False,
-    )  # fmt: skip
+    report = trial.check(policy=Policy(no_exit=True))
     assert refused(report) == ["exit_01"] and report.alone["exit_01"].exit_layers == 1.0
 
 
-def test_a_gate_is_judged_by_the_ways_it_sends_texts(trial: Trial) -> None:
-    """Its labels and exits change, though at full depth nobody asks it."""
+def test_damaged_gate(trial: Trial) -> None:
+    """Its part changes labels and exits under the policy, though it is not evaluated at full depth."""
     trial.damage("gate_02", "read.take.0.bias", lambda bias: bias + 100.0)
     found = trial.check().alone["gate_02"]
-    assert found.labels < ALONE and found.exit_layers < 1.0
+    assert found.labels < MIN_ALONE and found.exit_layers < 1.0
     trial.damage("gate_02", "read.take.0.bias", lambda bias: bias - 100.0)
     assert refused(trial.check()) == []
 
@@ -175,8 +175,8 @@ class Folder:
 
 
 @pytest.mark.parametrize("layer", [2, 3])
-def test_texts_that_leave_at_a_damaged_head_are_counted_as_leaving_elsewhere(trial: Trial, layer: int) -> None:
-    """A head that is never sure lets everybody pass, and changes nothing for those who left before or would later."""
+def test_exit_agreement_of_damaged_head(trial: Trial, layer: int) -> None:
+    """A head that is never sure exits no text, and changes nothing for texts that exit before or after it."""
     fp32 = run_batch(Folder(trial.exact, {}), trial.tokens, POLICY, layers=LAYERS, classes=3)
     leave_here = np.mean([outcome.trace.exit_layer == layer for outcome in fp32])
     assert leave_here > 0
@@ -198,11 +198,9 @@ def head_labels(folder: Folder, tokens: Tokens) -> NDArray[np.int64]:
     return np.stack(labels)
 
 
-def test_of_parts_good_enough_alone_the_worst_is_refused_when_all_together_are_not(
-    trial: Trial, classifier: SmartBert
-) -> None:
-    """Of 220 picked texts, layer 2 turns two (99.1 % stay), all layers together six (97.3 %), all but layer 2 none."""
-    texts, _ = recombined(SENTENCES, None, 552)
+def test_worst_is_refused_when_together_fails(trial: Trial, classifier: SmartBert) -> None:
+    """Of 220 picked texts, layer 2 changes two labels (99.1 % stay), all layers six (97.3 %), all but layer 2 none."""
+    texts, _ = recombine(SENTENCES, None, 552)
     tokens = classifier.tokenizer.encode(texts)
     layers = [f"layer_{layer:02d}" for layer in range(1, LAYERS + 1)]
     for part in layers:
@@ -225,12 +223,22 @@ def test_of_parts_good_enough_alone_the_worst_is_refused_when_all_together_are_n
     ]
     assert len(rows) == 220, "the damage is too little or too much for this test"
 
-    report = check_quantized(
-        list(parts(trial.model.config, "separate")), trial.exact, trial.candidate, tokens.rows([int(r) for r in rows]),
-        POLICY.at_full_depth(), precision="int8", classes=3, fused=False,
-    )  # fmt: skip
+    report = trial.check(tokens=tokens.rows([int(row) for row in rows]), policy=POLICY.at_full_depth())
     assert [report.alone[part].labels for part in layers] == [1.0, 218 / 220, 1.0, 1.0]
-    (refusal,) = report.refused
-    assert (refusal.part, refusal.why) == ("layer_02", "together under 98%")
-    assert refusal.agreement == report.alone["layer_02"] and refusal.agreement.labels >= ALONE
-    assert report.together.labels == 1.0, "what is told is how those that were kept agree"
+    assert report.refused == {"layer_02": "together under 98%"}
+    assert report.alone["layer_02"].labels >= MIN_ALONE
+    assert report.together.labels == 1.0, "together is the agreement of the parts that are kept"
+
+
+def test_parts_of_fixed_shape(
+    trial: Trial, classifier: SmartBert, model: SmartBertForSequenceClassification, tmp_path: Path
+) -> None:
+    """Batches are padded and split, as the runtime does it: graphs for 2 texts of 24 tokens decide as dynamic ones."""
+    cut = cut_parts(model, tmp_path / "cut", ("fused",), fixed_shape=(2, 24))
+    chosen = list(parts(model.config, "fused"))
+    candidates = Path(shutil.copytree(cut.folder, tmp_path / "fixed-candidates"))
+    shutil.copy(cut.folder / "block_02.onnx", candidates / "block_03.onnx")
+    fixed = check_quantized(cut, candidates, chosen, trial.tokens, POLICY, precision="int8", fused=True)
+    shutil.copy(trial.exact / "block_02.onnx", trial.candidate / "block_03.onnx")
+    assert fixed == trial.check("fused")
+    assert list(fixed.refused) == ["block_03"]

@@ -1,4 +1,4 @@
-"""Quantized graphs: close to fp32, really of 8 or 4 bits, and a text's answer does not hang on its neighbors."""
+"""Quantized graphs: close to fp32, of 8 or 4 bits, with outputs that do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from smartbert_export.graphs.tracing import make_template
 from smartbert_export.parts.reduced_heads import HeadsPart
 from smartbert_export.parts.signatures import example_inputs, signature
 from smartbert_export.quantize.weights import BLOCK, INT4, INT8, WEIGHT_RANGE, quantized
-from tests.parity.plain_models import random_rows
+from tests.parity.paper_oracle import random_rows
 
 Arrays = dict[str, NDArray[Any]]
 Shapes = dict[str, tuple[int, ...]]
@@ -84,7 +84,7 @@ def batch(part: str) -> Arrays:
 
 
 def one_row(feeds: Arrays, row: int, length: int) -> Arrays:
-    """One text alone, cut to `length`."""
+    """One text by itself, cut to `length`."""
     return {
         name: array[row : row + 1, ..., :length] if name == "mask" else array[row : row + 1, :length]
         for name, array in feeds.items()
@@ -123,9 +123,7 @@ def per_head(model: onnx.ModelProto) -> Arrays:
 
 @pytest.mark.parametrize("precision", [INT8, INT4])
 @pytest.mark.parametrize("part", PARTS)
-def test_weights_for_each_attention_head_are_left_as_they_are(
-    exact: dict[str, onnx.ModelProto], part: str, precision: str
-) -> None:
+def test_per_head_weights_stay_fp32(exact: dict[str, onnx.ModelProto], part: str, precision: str) -> None:
     before, after = per_head(exact[part]), per_head(quantize(exact[part], precision, "x86"))
     assert {name: array.shape for name, array in before.items()} == PER_HEAD[part]
     assert before.keys() == after.keys()
@@ -134,9 +132,7 @@ def test_weights_for_each_attention_head_are_left_as_they_are(
 
 @pytest.mark.parametrize("precision", [INT8, INT4])
 @pytest.mark.parametrize("part", PARTS)
-def test_answers_are_close_to_fp32_and_not_the_same(
-    exact: dict[str, onnx.ModelProto], part: str, precision: str
-) -> None:
+def test_outputs_are_close_to_fp32(exact: dict[str, onnx.ModelProto], part: str, precision: str) -> None:
     feeds = batch(part)
     for wanted, found in zip(run(exact[part], feeds), run(quantize(exact[part], precision, "x86"), feeds), strict=True):
         assert found.shape == wanted.shape and found.dtype == np.float32
@@ -149,14 +145,14 @@ def test_answers_are_close_to_fp32_and_not_the_same(
 
 @pytest.mark.parametrize("precision", [INT8, INT4])
 @pytest.mark.parametrize("part", PARTS)
-def test_the_interface_is_unchanged(exact: dict[str, onnx.ModelProto], part: str, precision: str) -> None:
+def test_interface_is_unchanged(exact: dict[str, onnx.ModelProto], part: str, precision: str) -> None:
     graph = quantize(exact[part], precision, "x86").graph
     assert list(graph.input) == list(exact[part].graph.input)
     assert list(graph.output) == list(exact[part].graph.output)
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_fp32_is_returned_unchanged(exact: dict[str, onnx.ModelProto], part: str) -> None:
+def test_fp32_is_unchanged(exact: dict[str, onnx.ModelProto], part: str) -> None:
     before = exact[part].SerializeToString(deterministic=True)
     assert quantized(exact[part], "fp32", "x86") is exact[part]
     assert exact[part].SerializeToString(deterministic=True) == before
@@ -164,9 +160,7 @@ def test_fp32_is_returned_unchanged(exact: dict[str, onnx.ModelProto], part: str
 
 @pytest.mark.parametrize("precision", [INT8, INT4])
 @pytest.mark.parametrize("part", ["gate_02", "exit_02"])
-def test_a_part_with_small_weights_only_is_left_as_it_is(
-    exact: dict[str, onnx.ModelProto], part: str, precision: str
-) -> None:
+def test_small_weights_are_unchanged(exact: dict[str, onnx.ModelProto], part: str, precision: str) -> None:
     changed = quantize(exact[part], precision, "x86")
     feeds = batch(part)
     for wanted, found in zip(run(exact[part], feeds), run(changed, feeds), strict=True):
@@ -175,7 +169,7 @@ def test_a_part_with_small_weights_only_is_left_as_it_is(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_every_large_weight_becomes_int8(exact: dict[str, onnx.ModelProto], part: str) -> None:
+def test_large_weights_become_int8(exact: dict[str, onnx.ModelProto], part: str) -> None:
     changed = quantize(exact[part], INT8, "x86")
     assert large_floats(exact[part]) and large_floats(changed) == []
     matrices = [array for array in initializers(changed).values() if array.dtype == np.int8]
@@ -185,14 +179,14 @@ def test_every_large_weight_becomes_int8(exact: dict[str, onnx.ModelProto], part
     assert {node.domain for node in changed.graph.node} == {""}, "standard operators only"
 
 
-def test_in_onnxruntimes_own_format_every_product_is_int8(exact: dict[str, onnx.ModelProto]) -> None:
+def test_ort_format_products_are_int8(exact: dict[str, onnx.ModelProto]) -> None:
     changed = onnx.ModelProto()
     changed.CopyFrom(exact["heads"])
     changed = quantized(changed, INT8, "x86", ort_format=True)
     assert operators(changed)["MatMulInteger"] == PRODUCTS["heads"] and large_floats(changed) == []
 
 
-def test_two_products_may_share_one_weight() -> None:
+def test_weight_shared_by_two_products() -> None:
     weight = np.random.default_rng(0).normal(size=(40, 40)).astype(np.float32)
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 40]) for name in ("x", "y"))
     nodes = [helper.make_node("Gemm", [a, "w"], [b], transB=1) for a, b in (("x", "t"), ("t", "y"))]
@@ -205,9 +199,7 @@ def test_two_products_may_share_one_weight() -> None:
     assert not np.array_equal(found, wanted)
 
 
-def test_what_multiplies_one_row_a_text_is_float_again_once_it_is_loaded(
-    exact: dict[str, onnx.ModelProto], tmp_path: Path
-) -> None:
+def test_stored_int8_is_float_once_loaded(exact: dict[str, onnx.ModelProto], tmp_path: Path) -> None:
     changed = quantize(exact["heads"], INT8, "x86")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
@@ -219,7 +211,7 @@ def test_what_multiplies_one_row_a_text_is_float_again_once_it_is_loaded(
 
 
 @pytest.mark.parametrize("part", PARTS[1:])
-def test_every_large_weight_becomes_blocks_of_4_bits(exact: dict[str, onnx.ModelProto], part: str) -> None:
+def test_large_weights_become_int4(exact: dict[str, onnx.ModelProto], part: str) -> None:
     changed = quantize(exact[part], INT4, "x86")
     arrays, seen = initializers(changed), set[str]()
     for node in changed.graph.node:
@@ -237,7 +229,7 @@ def test_every_large_weight_becomes_blocks_of_4_bits(exact: dict[str, onnx.Model
 
 
 @pytest.mark.parametrize("precision", [INT8, INT4])
-def test_embedding_tables_are_int8_with_a_scale_a_row(exact: dict[str, onnx.ModelProto], precision: str) -> None:
+def test_embedding_tables(exact: dict[str, onnx.ModelProto], precision: str) -> None:
     arrays, tables = initializers(quantize(exact["embeddings"], precision, "x86")), initializers(exact["embeddings"])
     for name in ("word_embeddings", "position_embeddings"):
         table = tables[f"embeddings.{name}.weight"]
@@ -250,9 +242,7 @@ def test_embedding_tables_are_int8_with_a_scale_a_row(exact: dict[str, onnx.Mode
 
 
 @pytest.mark.parametrize(("target", "largest"), [("x86", 64), ("x86-vnni", 127), ("arm64", 127)])
-def test_weights_keep_to_the_targets_range_and_use_it(
-    exact: dict[str, onnx.ModelProto], target: str, largest: int
-) -> None:
+def test_target_weight_range(exact: dict[str, onnx.ModelProto], target: str, largest: int) -> None:
     assert WEIGHT_RANGE[target] == largest
     arrays = initializers(quantize(exact["layer_02"], INT8, target))
     matrices = {name: array for name, array in arrays.items() if array.dtype == np.int8}
@@ -262,7 +252,7 @@ def test_weights_keep_to_the_targets_range_and_use_it(
         assert (per_column == largest).all(), f"{name}: every column has a scale of its own"
 
 
-def test_query_key_and_value_share_one_quantized_input(exact: dict[str, onnx.ModelProto]) -> None:
+def test_shared_quantized_input(exact: dict[str, onnx.ModelProto]) -> None:
     changed = quantize(exact["layer_02"], INT8, "x86")
     read = Counter(node.input[0] for node in changed.graph.node if node.op_type == "MatMulInteger")
     assert sorted(read.values()) == [1, 1, 1, 3]
@@ -273,9 +263,7 @@ def test_query_key_and_value_share_one_quantized_input(exact: dict[str, onnx.Mod
 
 @pytest.mark.parametrize("target", ["x86", "x86-vnni"])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_texts_answer_is_bit_equal_alone_and_among_others(
-    exact: dict[str, onnx.ModelProto], part: str, target: str
-) -> None:
+def test_batch_is_bit_equal_to_single_text(exact: dict[str, onnx.ModelProto], part: str, target: str) -> None:
     session, feeds = opened(quantize(exact[part], INT8, target)), batch(part)
     together = session.run(None, feeds)
     for row in range(len(LENGTHS)):
@@ -284,7 +272,7 @@ def test_a_texts_answer_is_bit_equal_alone_and_among_others(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_padding_changes_no_texts_answer(exact: dict[str, onnx.ModelProto], part: str) -> None:
+def test_padding_changes_no_output(exact: dict[str, onnx.ModelProto], part: str) -> None:
     session, feeds = opened(quantize(exact[part], INT8, "x86")), batch(part)
     names = [output.name for output in session.get_outputs()]
     together = session.run(None, feeds)
@@ -310,7 +298,7 @@ def linear_chain() -> onnx.ModelProto:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def test_products_are_bit_equal_for_a_token_alone_in_a_batch_and_beside_padding() -> None:
+def test_token_product_ignores_batch_and_padding() -> None:
     session = opened(quantized(linear_chain(), INT8, "x86"))
     x_bsh = np.random.default_rng(7).standard_normal((4, 9, 64), dtype=np.float32)
     x_bsh[1, 5:] *= 1000.0  # loud padding: one scale for all would drown the tokens
@@ -323,7 +311,7 @@ def test_products_are_bit_equal_for_a_token_alone_in_a_batch_and_beside_padding(
             assert np.array_equal(together[row, token], alone[0, 0])
 
 
-def test_a_product_is_that_of_the_rounded_numbers() -> None:
+def test_int8_product_arithmetic() -> None:
     """x W -> (round(x / s) . round(W / w)) s w, with s = max|x| / 127 a row and w = max|W| / 64 a column."""
     model = linear_chain()
     weight_io = initializers(model)["A"]
@@ -341,7 +329,7 @@ def test_a_product_is_that_of_the_rounded_numbers() -> None:
     assert not found[0, 1].any()
 
 
-def test_quantizing_twice_gives_the_same_bytes(exact: dict[str, onnx.ModelProto]) -> None:
+def test_quantizing_is_deterministic(exact: dict[str, onnx.ModelProto]) -> None:
     for precision in (INT8, INT4):
         one, other = (quantize(exact["block_02"], precision, "x86").SerializeToString(deterministic=True) for _ in "12")
         assert one == other

@@ -1,4 +1,4 @@
-"""report: the lines that people read, and JSON that any program reads."""
+"""reports: smartbert-verify's report as text and as JSON."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def make_verify_report(
             PartCheck(part="embeddings", difference=found(0.0)),
             PartCheck(part="layer_01", difference=found(worst)),
         ),
-        texts=(TextsCheck(how="texts one by one", decisions=decisions),),
+        texts=(TextsCheck(mode="texts one by one", decisions=decisions),),
     )
 
 
@@ -49,55 +49,56 @@ def refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not JSON")
 
 
-def test_a_good_report_reads_part_by_part_and_ends_in_the_verdict() -> None:
+def test_verify_text_good() -> None:
     assert verify_text(make_verify_report()).splitlines() == [
         "separate-fp32 against PyTorch",
         "  embeddings   max difference 0.0e+00 (allowed 4.0e-06)  ok",
         "  layer_01     max difference 1.0e-07 (allowed 4.0e-06)  ok",
-        "  texts one by one: 1000 texts, 0 with other decisions, 0 with a call too near to tell, labels equal 99.90%, "
-        "exits equal 99.75%, logits within 2.0e-06 (mean 1.0e-06), nearest decision 1.2e-02 from its threshold  ok",
+        "  texts one by one: 1000 texts, 0 with other decisions, 0 too close to a threshold to compare, "
+        "labels equal 99.90%, exits equal 99.75%, "
+        "logits within 2.0e-06 (mean 1.0e-06), nearest decision 1.2e-02 from its threshold  ok",
         "parity: good",
     ]
 
 
-def test_a_part_that_differs_is_marked_and_named_in_the_verdict() -> None:
+def test_verify_text_different_part() -> None:
     lines = verify_text(make_verify_report(worst=5e-6)).splitlines()
     assert lines[1].endswith("ok")
     assert lines[2] == "  layer_01     max difference 5.0e-06 (allowed 4.0e-06)  DIFFERS"
     assert lines[-1] == "parity: layer_01 differs"
 
 
-def test_a_nan_is_not_called_ok() -> None:
+def test_verify_text_nan() -> None:
     lines = verify_text(make_verify_report(worst=math.nan)).splitlines()
     assert lines[2].endswith("DIFFERS")
     assert lines[-1] == "parity: layer_01 differs"
 
 
-def test_texts_that_differ_or_are_near_are_listed_counted_from_one() -> None:
+def test_verify_text_lists_texts() -> None:
     lines = verify_text(make_verify_report(near=(0,), different=(4, 9))).splitlines()
-    assert "2 with other decisions, 1 with a call too near" in lines[3]
+    assert "2 with other decisions, 1 too close to a threshold" in lines[3]
     assert lines[3].endswith("DIFFERS")
     assert lines[4:] == [
-        "    text 5 decided otherwise",
-        "    text 10 decided otherwise",
-        "    text 1 has a call within 1e-4 of its threshold",
+        "    text 5 has other decisions",
+        "    text 10 has other decisions",
+        "    text 1 has a decision within 1e-4 of its threshold",
         "parity: texts one by one differs",
     ]
 
 
-def test_decisions_that_quantized_weights_turn_are_counted_but_not_listed() -> None:
+def test_verify_text_quantized() -> None:
     lines = verify_text(make_verify_report(near=(0,), different=tuple(range(4, 20)), logits=0.3, exact=False))
-    assert "16 with other decisions, 1 with a call too near to tell, labels equal 99.90%" in lines
-    assert "decided otherwise" not in lines and "DIFFERS" not in lines
+    assert "16 with other decisions, 1 too close to a threshold to compare, labels equal 99.90%" in lines
+    assert "has other decisions" not in lines and "DIFFERS" not in lines
     assert lines.splitlines()[-1] == "parity: good"
 
 
-def test_a_long_list_of_texts_is_cut_at_ten() -> None:
+def test_verify_text_lists_ten_texts() -> None:
     lines = verify_text(make_verify_report(different=tuple(range(50)))).splitlines()
-    assert sum("decided otherwise" in line for line in lines) == 10
+    assert sum("has other decisions" in line for line in lines) == 10
 
 
-def test_verify_json_is_one_document_with_the_verdict() -> None:
+def test_verify_json() -> None:
     (document,) = json.loads(verify_json([make_verify_report(worst=5e-6)]))["variants"]
     assert document["first_failure"] == "layer_01"
     assert [part["part"] for part in document["parts"]] == ["embeddings", "layer_01"]
@@ -108,7 +109,7 @@ def test_verify_json_is_one_document_with_the_verdict() -> None:
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_verify_json_stays_json_when_a_difference_is_infinite_or_nan(value: float) -> None:
+def test_verify_json_without_nan(value: float) -> None:
     # An output of another shape is infinitely far; "Infinity" and "NaN" are Python's words, not JSON's.
     reports = verify_json([make_verify_report(worst=value, logits=value)])
     (document,) = json.loads(reports, parse_constant=refuse)["variants"]

@@ -1,4 +1,4 @@
-"""single: one graph decides as the parts do, one text a call, and refuses what it cannot decide."""
+"""engine.single_graph: one graph decides as separate parts do, one text a call, and refuses what it cannot decide."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from smartbert_runtime import Policy, Prediction, SmartBert
 from smartbert_runtime.decisions.rules import softmax
-from smartbert_runtime.engine.single_graph import MODEL, check_policy, run_rows
+from smartbert_runtime.engine.single_graph import check_single_graph_policy, run_single_graph
 from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.package.part_names import MODEL
 from smartbert_runtime.tokenizer import Tokens
 from tests.conftest import LABELS, LAYERS, SENTENCES
 
@@ -50,41 +51,41 @@ def assert_same(found: list[Prediction], expected: list[Prediction]) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_it_decides_as_separate_parts_do(single: SmartBert, separate: SmartBert, policy: Policy) -> None:
+def test_single_matches_separate(single: SmartBert, separate: SmartBert, policy: Policy) -> None:
     assert (single.sessions.variant.name, separate.sessions.variant.name) == ("single-fp32", "separate-fp32")
     assert_same(single.classify(SENTENCES, policy=policy), separate.classify(SENTENCES, policy=policy))
 
 
-def test_the_sentences_take_many_ways_through_it(single: SmartBert) -> None:
-    # Else the test above would show little.
+def test_sentences_take_many_paths(single: SmartBert) -> None:
+    # Otherwise the test above would show little.
     found = single.classify(SENTENCES)
     assert {one.exit_layer for one in found} >= {2, 3, 4}
     assert {layer for one in found for layer in one.layers_skipped} == {1, 2, 3, 4}
 
 
-def test_pairs_are_answered_as_by_separate_parts(single: SmartBert, separate: SmartBert) -> None:
+def test_pairs_match_separate(single: SmartBert, separate: SmartBert) -> None:
     seconds = SENTENCES[7:] + SENTENCES[:7]
     assert_same(single.classify(SENTENCES, text_pairs=seconds), separate.classify(SENTENCES, text_pairs=seconds))
 
 
-def test_without_skips_every_layer_up_to_the_exit_is_run(single: SmartBert) -> None:
+def test_no_skip_runs_layers_to_exit(single: SmartBert) -> None:
     for one in single.classify(SENTENCES, policy=replace(POLICY, no_skip=True)):
         assert (one.layers_run, one.layers_skipped) == (tuple(range(1, one.exit_layer + 1)), ())
 
 
-def test_without_exits_the_last_layer_answers(single: SmartBert) -> None:
+def test_no_exit_answers_last(single: SmartBert) -> None:
     for one in single.classify(SENTENCES, policy=replace(POLICY, no_exit=True)):
         assert one.exit_layer == LAYERS
         assert sorted(one.layers_run + one.layers_skipped) == [1, 2, 3, 4]
 
 
-def test_no_skip_and_no_exit_hold_whatever_the_thresholds_say(single: SmartBert) -> None:
+def test_no_skip_no_exit_override_thresholds(single: SmartBert) -> None:
     eager = Policy(skip_threshold=0.0, exit_threshold=1.0, no_skip=True, no_exit=True)
     assert {one.layers_run for one in single.classify(SENTENCES, policy=eager)} == {(1, 2, 3, 4)}
 
 
-def test_a_negative_threshold_means_the_packaged_one(single: SmartBert) -> None:
-    # What a caller in another language gives who knows nothing of the package's policy.
+def test_negative_threshold_is_packaged_one(single: SmartBert) -> None:
+    # What a caller in another language passes who does not read policy.json.
     for row, expected in enumerate(single.classify(SENTENCES)):
         feeds: dict[str, NDArray[np.generic]] = dict(single.tokenizer.encode([SENTENCES[row]]).feeds())
         feeds |= {name: np.asarray(np.float32(-1.0)) for name in ("skip_threshold", "exit_threshold")}
@@ -94,12 +95,12 @@ def test_a_negative_threshold_means_the_packaged_one(single: SmartBert) -> None:
         np.testing.assert_array_equal(logits_1c[0], expected.trace.logits_c)
 
 
-def test_a_trace_says_nothing_of_what_the_graph_keeps_to_itself(single: SmartBert) -> None:
+def test_trace_has_no_evaluated_numbers(single: SmartBert) -> None:
     (one,) = single.classify(["Down, down, down."])
     assert (one.layers_run, one.layers_skipped, one.exit_layer) == ((3,), (1, 2, 4), 4)
-    assert np.isnan(one.trace.skip_logit_l).all() and np.isnan(one.trace.entropy_l).all()
-    assert len(one.trace.skip_logit_l) == len(one.trace.entropy_l) == LAYERS
-    assert [(step.layer, step.skipped, step.entropy) for step in one.trace.steps()] == [
+    assert np.isnan(one.trace.skip_logit_l).all() and np.isnan(one.trace.uncertainty_l).all()
+    assert len(one.trace.skip_logit_l) == len(one.trace.uncertainty_l) == LAYERS
+    assert [(step.layer, step.skipped, step.uncertainty) for step in one.trace.steps()] == [
         (1, True, None),
         (2, True, None),
         (3, False, None),
@@ -108,25 +109,25 @@ def test_a_trace_says_nothing_of_what_the_graph_keeps_to_itself(single: SmartBer
     assert list(one.probabilities.values()) == pytest.approx(softmax(one.trace.logits_c).tolist())
 
 
-def test_one_graph_is_all_that_is_loaded(layouts_dir: Path) -> None:
+def test_one_graph_is_loaded(layouts_dir: Path) -> None:
     model = SmartBert.load(layouts_dir, layout="single", preload=True)
     assert list(model.sessions.placements()) == [MODEL]
 
 
-def test_max_layers_is_refused_before_anything_is_loaded(layouts_dir: Path) -> None:
+def test_max_layers_refused_before_loading(layouts_dir: Path) -> None:
     model = SmartBert.load(layouts_dir, layout="single")
     with pytest.raises(ConfigError, match=r"'single' .* knows no max_layers") as caught:
         model.classify(SENTENCES, policy=replace(POLICY, max_layers=3))
     assert "separate" in caught.value.hint and "fused" in caught.value.hint
     assert model.sessions.placements() == {}
-    check_policy(POLICY)
+    check_single_graph_policy(POLICY)
 
 
 # What is computed
 
 
 class Recorder:
-    """`engine.Parts` that records its feeds and always answers alike: layers 1 and 3 run, exit at 3."""
+    """`Parts` that record their feeds and always return the same decisions: layers 1 and 3 run, exit at 3."""
 
     def __init__(self) -> None:
         self.fed: list[Mapping[str, NDArray[np.generic]]] = []
@@ -143,9 +144,9 @@ def encode(single: SmartBert, *rows: int) -> Tokens:
     return single.tokenizer.encode([SENTENCES[row] for row in rows])
 
 
-def test_each_row_is_a_call_without_its_padding(single: SmartBert) -> None:
+def test_one_unpadded_call_per_row(single: SmartBert) -> None:
     parts, tokens = Recorder(), encode(single, 0, 14, 3)
-    outcomes = run_rows(parts, tokens, POLICY)
+    outcomes = run_single_graph(parts, tokens, POLICY)
     lengths = tokens.attention_mask_bs.sum(axis=1)
     assert len(set(lengths.tolist())) == 3
     assert [feeds["input_ids"].shape for feeds in parts.fed] == [(1, length) for length in lengths]
@@ -166,11 +167,11 @@ def test_each_row_is_a_call_without_its_padding(single: SmartBert) -> None:
         (Policy(skip_threshold=0.25, exit_threshold=0.75, no_exit=True), 0.25, 0.0),
     ],
 )
-def test_thresholds_go_in_as_scalars_and_never_is_one_of_them(
+def test_thresholds_are_scalar_feeds(
     single: SmartBert, policy: Policy, skip_threshold: float, exit_threshold: float
 ) -> None:
     parts = Recorder()
-    run_rows(parts, encode(single, 0), policy)
+    run_single_graph(parts, encode(single, 0), policy)
     (feeds,) = parts.fed
     given = feeds["skip_threshold"], feeds["exit_threshold"]
     assert {array.shape for array in given} == {()}

@@ -1,4 +1,4 @@
-"""schema: strict JSON to dataclasses and back; every misfit is named with its place."""
+"""package.decode: strict JSON to dataclasses and back; every error names its place."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def whole() -> dict[str, object]:
     }
 
 
-def test_nested_objects_lists_and_defaults_become_dataclasses() -> None:
+def test_nested_objects_and_defaults() -> None:
     tree = decode(Tree, whole(), where="tree")
     assert tree.leaves == (Leaf(name="a", size=1), Leaf(name="b", size=2))
     assert tree.by_name == {"c": Leaf(name="c", size=3)}
     assert (tree.share, tree.tall, tree.best, tree.extra) == (0.5, True, None, {})
 
 
-def test_an_optional_object_may_be_null_or_there() -> None:
+def test_optional_object_may_be_null() -> None:
     assert decode(Tree, {**whole(), "best": None}, where="tree").best is None
     assert decode(Tree, {**whole(), "best": {"name": "a"}}, where="tree").best == Leaf(name="a")
 
 
-def test_a_whole_number_is_taken_for_a_float_and_becomes_one() -> None:
+def test_whole_number_becomes_float() -> None:
     share = decode(Tree, {**whole(), "share": 1}, where="tree").share
     assert share == 1.0
     assert isinstance(share, float)
@@ -74,31 +74,31 @@ def test_extra_holds_anything() -> None:
         ({"best": 3}, "tree.best must be a JSON object, not int"),
     ],
 )
-def test_a_wrong_type_is_named_with_its_place(changes: dict[str, object], message: str) -> None:
+def test_wrong_type_names_place(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ManifestError) as caught:
         decode(Tree, {**whole(), **changes}, where="tree")
     assert str(caught.value) == message
 
 
-def test_anything_but_an_object_is_refused() -> None:
+def test_non_object_is_refused() -> None:
     with pytest.raises(ManifestError, match=r"^tree must be a JSON object, not null$"):
         decode(Tree, None, where="tree")
 
 
-def test_a_missing_key_is_named_with_its_place() -> None:
+def test_missing_key_names_place() -> None:
     with pytest.raises(ManifestError, match=r"^tree\.leaves\[1\] lacks the key 'name'$") as caught:
         decode(Tree, {**whole(), "leaves": [{"name": "a"}, {"size": 2}]}, where="tree")
     assert "export again" in caught.value.hint
 
 
-def test_an_unknown_key_is_refused_and_the_known_ones_listed() -> None:
+def test_unknown_key_is_refused() -> None:
     with pytest.raises(ManifestError, match=r"^tree has an unknown key 'color'$") as caught:
         decode(Tree, {**whole(), "color": "green"}, where="tree")
     assert "best, by_name, extra, leaves, share, tall" in caught.value.hint
     assert "'extra'" in caught.value.hint
 
 
-def test_unknown_keys_are_collected_with_their_places_when_a_list_is_given() -> None:
+def test_unknown_keys_are_collected() -> None:
     unknown: list[str] = []
     value = {**whole(), "color": "green", "best": {"name": "a", "age": 3}, "by_name": {"c": {"name": "c", "x": 0}}}
     tree = decode(Tree, value, where="tree", unknown=unknown)
@@ -106,10 +106,10 @@ def test_unknown_keys_are_collected_with_their_places_when_a_list_is_given() -> 
     assert tree.best == Leaf(name="a")
 
 
-def test_a_missing_key_stays_an_error_when_unknown_ones_are_collected() -> None:
+def test_missing_key_beside_collected_ones() -> None:
     with pytest.raises(ManifestError, match="lacks the key 'share'"):
         decode(Tree, {key: value for key, value in whole().items() if key != "share"}, where="tree", unknown=[])
 
 
-def test_encode_writes_fields_in_order_indented_and_unescaped() -> None:
+def test_encode_format() -> None:
     assert encode(Leaf(name="blé", size=2)) == '{\n  "name": "blé",\n  "size": 2\n}\n'

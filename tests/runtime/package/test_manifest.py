@@ -1,4 +1,4 @@
-"""manifest: a folder that is not whole, not its own, or of another schema is refused, each with its reason."""
+"""package.open, package.manifest: an incomplete, changed or foreign folder is refused, each with its reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from smartbert_runtime.package.manifest import DIGEST_FILE, MANIFEST_FILE
 from smartbert_runtime.package.open import open_package, parse_manifest
 from tests.conftest import LABELS, LAYERS
 from tests.helpers import edit_manifest, refresh_hashes
-from tests.runtime.packages import Document, first_component, first_file, flip_byte, read_manifest
+from tests.package_folders import Document, first_component, first_file, flip_byte, read_manifest
 
 EMBEDDINGS = "graphs/embeddings.onnx"
 
@@ -23,7 +23,7 @@ def as_bytes(document: Document) -> bytes:
     return json.dumps(document).encode()
 
 
-def test_an_exported_package_opens_with_its_facts_and_without_notes(package_dir: Path) -> None:
+def test_exported_package_opens(package_dir: Path) -> None:
     package = open_package(package_dir)
     assert package.notes == ()
     assert package.manifest.labels == LABELS
@@ -33,14 +33,14 @@ def test_an_exported_package_opens_with_its_facts_and_without_notes(package_dir:
     assert names == ["embeddings", *layers]
 
 
-def test_the_manifest_vouches_for_every_file_but_its_own_and_those_that_may_change(package_dir: Path) -> None:
+def test_manifest_lists_every_file(package_dir: Path) -> None:
     vouched = {entry.file for entry in open_package(package_dir).manifest.files()}
     there = {path.relative_to(package_dir).as_posix() for path in package_dir.rglob("*") if path.is_file()}
     assert there - vouched == {"manifest.json", "manifest.sha256", "policy.json", "SUMMARY.md"}
     assert vouched <= there
 
 
-def test_read_gives_the_files_own_bytes(package_dir: Path) -> None:
+def test_read_returns_bytes(package_dir: Path) -> None:
     package = open_package(package_dir)
     (entry,) = package.manifest.component("embeddings").files.values()
     assert package.read(entry) == (package_dir / EMBEDDINGS).read_bytes()
@@ -49,7 +49,7 @@ def test_read_gives_the_files_own_bytes(package_dir: Path) -> None:
 # Schema versions
 
 
-def test_a_newer_minor_notes_and_ignores_unknown_keys(package_dir: Path) -> None:
+def test_newer_minor_ignores_unknown_keys(package_dir: Path) -> None:
     document = read_manifest(package_dir)
     document["schema_version"] = "1.7"
     document["mood"] = "fine"
@@ -61,7 +61,7 @@ def test_a_newer_minor_notes_and_ignores_unknown_keys(package_dir: Path) -> None
     assert {note.rsplit(".", 1)[1] for note in notes} == {"mood", "compressed"}
 
 
-def test_a_newer_minor_still_needs_its_known_keys(package_dir: Path) -> None:
+def test_newer_minor_needs_known_keys(package_dir: Path) -> None:
     document = read_manifest(package_dir) | {"schema_version": "1.7"}
     del document["labels"]
     with pytest.raises(ManifestError, match="manifest lacks the key 'labels'"):
@@ -71,19 +71,19 @@ def test_a_newer_minor_still_needs_its_known_keys(package_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "hint"), [("2.0", "install a newer smartbert"), ("0.9", "export again with this version")]
 )
-def test_another_major_is_refused_before_its_keys_are_read(version: str, hint: str) -> None:
+def test_other_major_is_refused(version: str, hint: str) -> None:
     with pytest.raises(ManifestError, match=rf"schema version {version}, this runtime reads 1\.0") as caught:
         parse_manifest(as_bytes({"schema_version": version, "everything": "else"}))
     assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("version", ["1", "1.0.0", "one.zero", None, ""])
-def test_a_version_of_another_form_is_refused(version: str | None) -> None:
+def test_malformed_version_is_refused(version: str | None) -> None:
     with pytest.raises(ManifestError, match=r"is not of the form '1\.0'"):
         parse_manifest(as_bytes({"schema_version": version}))
 
 
-def test_the_own_minor_refuses_unknown_keys_outside_extra(package_dir: Path) -> None:
+def test_unknown_keys_outside_extra(package_dir: Path) -> None:
     document = read_manifest(package_dir)
     document["extra"] = {"mood": "fine"}
     assert parse_manifest(as_bytes(document))[0].extra == {"mood": "fine"}
@@ -93,7 +93,7 @@ def test_the_own_minor_refuses_unknown_keys_outside_extra(package_dir: Path) -> 
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
-def test_what_is_not_json_is_a_manifest_error(content: bytes) -> None:
+def test_manifest_must_be_json(content: bytes) -> None:
     with pytest.raises(ManifestError, match="is not JSON"):
         parse_manifest(content)
 
@@ -111,9 +111,7 @@ def rename_variant(document: Document) -> None:
         (lambda document: first_file(document).update(bytes="12"), r"components\[0\]\.files\..*bytes must be int"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_refused(
-    package_dir: Path, change: Callable[[Document], object], words: str
-) -> None:
+def test_inconsistent_manifest_is_refused(package_dir: Path, change: Callable[[Document], object], words: str) -> None:
     document = read_manifest(package_dir)
     change(document)
     with pytest.raises(ManifestError, match=words):
@@ -126,7 +124,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(
 @pytest.mark.parametrize(
     "path", ["../secret.onnx", "graphs/../../secret.onnx", "/etc/passwd", "graphs\\embeddings.onnx", "C:/secret.onnx"]
 )
-def test_a_path_out_of_the_folder_is_refused(package_copy: Path, path: str) -> None:
+def test_path_out_of_folder(package_copy: Path, path: str) -> None:
     (package_copy.parent / "secret.onnx").write_bytes((package_copy / EMBEDDINGS).read_bytes())
     edit_manifest(package_copy, lambda document: first_file(document).update(file=path))
     with pytest.raises(ManifestError, match="a path that leaves the folder") as caught:
@@ -134,21 +132,21 @@ def test_a_path_out_of_the_folder_is_refused(package_copy: Path, path: str) -> N
     assert caught.value.hint == "do not use this package"
 
 
-def test_a_link_out_of_the_folder_is_refused(package_copy: Path) -> None:
+def test_link_out_of_folder(package_copy: Path) -> None:
     moved = shutil.move(package_copy / EMBEDDINGS, package_copy.parent / "elsewhere.onnx")
     (package_copy / EMBEDDINGS).symlink_to(moved)
     with pytest.raises(ManifestError, match=r"graphs/embeddings\.onnx is a link that leaves the folder"):
         open_package(package_copy)
 
 
-def test_a_folder_linked_from_outside_is_refused(package_copy: Path) -> None:
+def test_linked_folder_inside_package(package_copy: Path) -> None:
     moved = shutil.move(package_copy / "graphs", package_copy.parent / "graphs")
     (package_copy / "graphs").symlink_to(moved, target_is_directory=True)
     with pytest.raises(ManifestError, match="is a link that leaves the folder"):
         open_package(package_copy)
 
 
-def test_links_inside_and_to_the_folder_are_fine(package_copy: Path) -> None:
+def test_links_inside_folder_work(package_copy: Path) -> None:
     shutil.move(package_copy / EMBEDDINGS, package_copy / "first.onnx")
     (package_copy / EMBEDDINGS).symlink_to("../first.onnx")
     link = package_copy.parent / "latest"
@@ -159,7 +157,7 @@ def test_links_inside_and_to_the_folder_are_fine(package_copy: Path) -> None:
 # Folders that are not whole
 
 
-def test_what_is_not_a_package_folder_says_which_folder_is_wanted(tmp_path: Path) -> None:
+def test_other_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="missing is not a folder") as caught:
         open_package(tmp_path / "missing")
     assert "smartbert-export" in caught.value.hint
@@ -168,13 +166,13 @@ def test_what_is_not_a_package_folder_says_which_folder_is_wanted(tmp_path: Path
 
 
 @pytest.mark.parametrize("lost", [MANIFEST_FILE, DIGEST_FILE])
-def test_a_half_written_folder_without_manifest_or_digest_is_refused(package_copy: Path, lost: str) -> None:
+def test_missing_manifest_or_digest(package_copy: Path, lost: str) -> None:
     (package_copy / lost).unlink()
     with pytest.raises(ManifestError, match=rf"no readable manifest\.json with its {DIGEST_FILE}"):
         open_package(package_copy)
 
 
-def test_an_edited_manifest_or_digest_is_found(package_copy: Path) -> None:
+def test_edited_manifest_or_digest(package_copy: Path) -> None:
     digest = (package_copy / DIGEST_FILE).read_text(encoding="ascii")
     for wrong in ("", "0" * 64):
         (package_copy / DIGEST_FILE).write_text(wrong, encoding="ascii")
@@ -190,13 +188,13 @@ def test_an_edited_manifest_or_digest_is_found(package_copy: Path) -> None:
 @pytest.mark.parametrize(
     "file", ["graphs/exit_04.onnx", "tokenizer/tokenizer.json", "tokenizer/settings.json", "golden/expected.npz"]
 )
-def test_a_missing_file_is_found_when_the_folder_is_opened(package_copy: Path, file: str) -> None:
+def test_missing_file_at_open(package_copy: Path, file: str) -> None:
     (package_copy / file).unlink()
     with pytest.raises(IntegrityError, match=f"^{file} is missing$"):
         open_package(package_copy)
 
 
-def test_a_file_cut_short_is_found_when_the_folder_is_opened(package_copy: Path) -> None:
+def test_truncated_file_at_open(package_copy: Path) -> None:
     file = package_copy / EMBEDDINGS
     size = file.stat().st_size
     file.write_bytes(file.read_bytes()[:-1])
@@ -204,7 +202,7 @@ def test_a_file_cut_short_is_found_when_the_folder_is_opened(package_copy: Path)
         open_package(package_copy)
 
 
-def test_a_changed_file_of_the_same_size_is_found_at_first_use(package_copy: Path) -> None:
+def test_changed_file_at_first_use(package_copy: Path) -> None:
     flip_byte(package_copy / EMBEDDINGS, 1000)
     package = open_package(package_copy)
     (entry,) = package.manifest.component("embeddings").files.values()
@@ -217,7 +215,7 @@ def test_a_changed_file_of_the_same_size_is_found_at_first_use(package_copy: Pat
     assert package.read(entry) == (package_copy / EMBEDDINGS).read_bytes()
 
 
-def test_a_file_removed_after_opening_is_an_integrity_error(package_copy: Path) -> None:
+def test_file_removed_after_open(package_copy: Path) -> None:
     package = open_package(package_copy)
     (package_copy / EMBEDDINGS).unlink()
     (entry,) = package.manifest.component("embeddings").files.values()
@@ -228,7 +226,7 @@ def test_a_file_removed_after_opening_is_an_integrity_error(package_copy: Path) 
 # Look-ups
 
 
-def test_unknown_parts_and_variants_list_those_there_are(package_dir: Path) -> None:
+def test_unknown_part_or_variant(package_dir: Path) -> None:
     manifest = open_package(package_dir).manifest
     with pytest.raises(ManifestError, match="no part 'layer_05'") as caught:
         manifest.component("layer_05")
@@ -238,7 +236,7 @@ def test_unknown_parts_and_variants_list_those_there_are(package_dir: Path) -> N
     assert caught.value.hint == "it holds: separate-fp32"
 
 
-def test_the_first_variant_that_fits_is_taken(package_dir: Path) -> None:
+def test_first_matching_variant(package_dir: Path) -> None:
     document = read_manifest(package_dir)
     document["variants"] = [
         {"name": "separate-fp32", "layout": "separate", "precision": "fp32"},

@@ -1,4 +1,4 @@
-"""compare: numbers within a tolerance, decisions exactly, near calls listed and few."""
+"""parity.compare: numbers within a tolerance, decisions exactly, near decisions listed and few."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_trace(
         exit_layer=exit_layer,
         logits_c=floats(*logits),
         skip_logit_l=np.array([skip_logit, math.nan]),
-        entropy_l=np.array([entropy, math.nan]),
+        uncertainty_l=np.array([entropy, math.nan]),
     )
 
 
@@ -46,24 +46,24 @@ def compare(*pairs: tuple[Trace, Trace], exact: bool = True) -> DecisionReport:
 # Numbers
 
 
-def test_difference_gives_the_largest_and_the_mean() -> None:
+def test_difference_max_and_mean() -> None:
     found = difference(floats([1.0, 2.0], [3.0, 4.0]), floats([1.0, 2.5], [3.0, 3.0]), 1.0)
     assert (found.max_abs, found.mean_abs, found.tolerance) == (1.0, 0.375, 1.0)
     assert found.ok
     assert not difference(floats(0.0), floats(1.001), 1.0).ok
 
 
-def test_a_difference_that_float32_would_round_away_is_seen() -> None:
+def test_difference_beyond_float32() -> None:
     # In float32, 3e38 - -3e38 overflows to infinity.
     assert difference(floats(3e38), floats(-3e38), 1.0).max_abs == pytest.approx(6e38)
 
 
-def test_other_shapes_differ_infinitely_even_where_they_would_broadcast() -> None:
+def test_other_shapes_differ_infinitely() -> None:
     found = difference(floats([1.0, 1.0]), floats(1.0, 1.0), 1.0)
     assert (found.max_abs, found.mean_abs, found.ok) == (math.inf, math.inf, False)
 
 
-def test_nan_is_never_within_tolerance() -> None:
+def test_nan_is_never_ok() -> None:
     assert not difference(floats(1.0, 2.0), floats(1.0, math.nan), math.inf).ok
     assert not difference(floats(math.nan), floats(math.nan), 1.0).ok
 
@@ -71,7 +71,7 @@ def test_nan_is_never_within_tolerance() -> None:
 # Decisions
 
 
-def test_equal_traces_are_good() -> None:
+def test_equal_traces_are_ok() -> None:
     report = compare((make_trace(), make_trace()), (make_trace(exit_layer=1), make_trace(exit_layer=1)))
     assert report.ok
     assert (report.texts, report.near, report.different, report.label_agreement) == (2, (), (), 1.0)
@@ -79,13 +79,13 @@ def test_equal_traces_are_good() -> None:
     assert report.nearest_margin == pytest.approx(0.2)
 
 
-def test_another_decision_is_listed_and_not_good() -> None:
+def test_different_decision_is_listed() -> None:
     report = compare((make_trace(), make_trace()), (make_trace(exit_layer=1), make_trace(exit_layer=2)))
     assert (report.different, report.near, report.ok) == ((1,), (), False)
 
 
 @pytest.mark.parametrize(("entropy", "skip_logit"), [(0.50009, -1.0), (0.3, -0.00009)])
-def test_a_near_call_may_fall_either_way_but_is_listed(entropy: float, skip_logit: float) -> None:
+def test_near_decision_is_listed(entropy: float, skip_logit: float) -> None:
     turned = make_trace(entropy=entropy, skip_logit=skip_logit, exit_layer=1), make_trace(exit_layer=2)
     plain = make_trace(), make_trace()
     report = compare(turned, *[plain] * 499)
@@ -93,20 +93,20 @@ def test_a_near_call_may_fall_either_way_but_is_listed(entropy: float, skip_logi
 
 
 @pytest.mark.parametrize(("entropy", "skip_logit"), [(0.50011, -1.0), (0.3, -0.00011)])
-def test_a_call_just_outside_the_margin_must_be_the_same(entropy: float, skip_logit: float) -> None:
+def test_decision_outside_margin(entropy: float, skip_logit: float) -> None:
     turned = make_trace(entropy=entropy, skip_logit=skip_logit, exit_layer=1), make_trace(exit_layer=2)
     report = compare(turned, *[(make_trace(), make_trace())] * 499)
     assert (report.near, report.different, report.ok) == ((), (0,), False)
 
 
-def test_near_calls_may_be_one_in_five_hundred_and_no_more() -> None:
+def test_share_of_near_decisions() -> None:
     near, plain = (make_trace(entropy=0.5), make_trace(entropy=0.5)), (make_trace(), make_trace())
     assert compare(near, *[plain] * 499).ok
     report = compare(near, near, *[plain] * 498)
     assert (report.near, report.different, report.ok) == ((0, 1), (), False)
 
 
-def test_logits_are_held_to_their_tolerance_where_decisions_agree() -> None:
+def test_logits_tolerance() -> None:
     assert LOGIT_TOLERANCE == 1e-4
     assert compare((make_trace(), make_trace(logits=(1.00009, 0.0)))).ok
     report = compare((make_trace(), make_trace(logits=(1.00011, 0.0))))
@@ -115,18 +115,18 @@ def test_logits_are_held_to_their_tolerance_where_decisions_agree() -> None:
     assert (report.different, report.logits.max_abs) == ((1,), 0.0)
 
 
-def test_when_no_decision_agrees_the_logits_do_not_either() -> None:
+def test_logits_without_equal_decisions() -> None:
     report = compare((make_trace(), make_trace(exit_layer=1)))
     assert (report.logits.max_abs, report.logits.ok, report.ok) == (math.inf, False, False)
 
 
-def test_label_agreement_is_the_share_of_equal_winners() -> None:
+def test_label_agreement() -> None:
     turned = make_trace(), make_trace(logits=(0.0, 1.0))
     report = compare(turned, (make_trace(), make_trace()), (make_trace(), make_trace()), (make_trace(), make_trace()))
     assert report.label_agreement == 0.75
 
 
-def test_exit_agreement_is_the_share_of_equal_exits() -> None:
+def test_exit_agreement() -> None:
     plain = make_trace(), make_trace()
     report = compare((make_trace(), make_trace(exit_layer=1)), plain, plain, plain)
     assert (report.exit_agreement, report.label_agreement) == (0.75, 1.0)
@@ -135,7 +135,7 @@ def test_exit_agreement_is_the_share_of_equal_exits() -> None:
 # Quantized weights
 
 
-def test_of_quantized_weights_only_labels_count() -> None:
+def test_quantized_needs_equal_labels() -> None:
     # Other decisions, near calls and logits far off: all is reported, nothing is held against them.
     moved = make_trace(entropy=0.5), make_trace(exit_layer=1, logits=(9.0, 0.0))
     near = make_trace(entropy=0.5), make_trace(entropy=0.7, logits=(1.5, 0.0))
@@ -148,13 +148,13 @@ def test_of_quantized_weights_only_labels_count() -> None:
     assert not compare(moved, near, other).ok
 
 
-def test_of_quantized_weights_logits_need_not_be_comparable() -> None:
+def test_quantized_logits_are_reported() -> None:
     report = compare((make_trace(), make_trace(exit_layer=1)), exact=False)
     assert (report.logits.max_abs, report.ok) == (math.inf, True)
 
 
 @pytest.mark.parametrize(("texts", "allowed"), [(2, 1), (24, 1), (50, 1), (99, 1), (100, 2), (1000, 20)])
-def test_two_percent_of_the_labels_may_differ_and_always_one_text(texts: int, allowed: int) -> None:
+def test_quantized_label_share(texts: int, allowed: int) -> None:
     assert LABEL_AGREEMENT == 0.98
     plain, turned = (make_trace(), make_trace()), (make_trace(), make_trace(logits=(0.0, 1.0)))
     for wrong, good in ((0, True), (allowed, True), (allowed + 1, False)):
@@ -163,6 +163,6 @@ def test_two_percent_of_the_labels_may_differ_and_always_one_text(texts: int, al
         assert report.label_agreement == pytest.approx(1.0 - wrong / texts)
 
 
-def test_traces_of_unlike_number_are_not_compared() -> None:
+def test_unequal_numbers_of_traces() -> None:
     with pytest.raises(ValueError, match="zip"):
         compare_traces([make_trace()], [make_trace(), make_trace()], POLICY)

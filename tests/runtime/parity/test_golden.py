@@ -1,4 +1,4 @@
-"""golden: what is packed comes back, equal samples give equal bytes, and a damaged file is a named error."""
+"""parity.golden: a round trip, equal bytes for equal samples, and named errors for damaged files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smartbert_runtime.parity.golden import Golden, Probe, pack, read_golden, un
 from smartbert_runtime.tokenizer import Tokens
 from smartbert_runtime.trace import Trace
 from tests.conftest import SENTENCES
-from tests.runtime.packages import flip_byte
+from tests.package_folders import flip_byte
 
 LAYERS, CLASSES, HIDDEN = 3, 2, 4
 
@@ -53,7 +53,7 @@ def make_trace(layers_run: tuple[int, ...], layers_skipped: tuple[int, ...], exi
         exit_layer=exit_layer,
         logits_c=np.array([1.5, -exit_layer], dtype=np.float32),
         skip_logit_l=np.array([0.1, -0.2, np.nan]),
-        entropy_l=np.array([1.0 / 3.0, np.nan, np.nan]),
+        uncertainty_l=np.array([1.0 / 3.0, np.nan, np.nan]),
     )
 
 
@@ -81,7 +81,7 @@ def assert_same_probe(one: Probe, other: Probe) -> None:
 
 # From eleven on, "probe_10" sorts before "probe_2" as a word.
 @pytest.mark.parametrize("probes", [1, 2, 12])
-def test_what_is_packed_comes_back_in_order(probes: int) -> None:
+def test_round_trip_keeps_order(probes: int) -> None:
     golden = make_golden(probes)
     found = unpack(pack(golden))
     assert_same_tokens(found.tokens, golden.tokens)
@@ -90,13 +90,13 @@ def test_what_is_packed_comes_back_in_order(probes: int) -> None:
         assert_same_probe(one, other)
     assert [trace.decisions() for trace in found.traces] == [((1,), (), 1), ((2,), (1, 3), 3), ((), (1, 2, 3), 3)]
     for found_trace, trace in zip(found.traces, golden.traces, strict=True):
-        for name in ("logits_c", "skip_logit_l", "entropy_l"):
+        for name in ("logits_c", "skip_logit_l", "uncertainty_l"):
             one, other = getattr(found_trace, name), getattr(trace, name)
             assert one.dtype == other.dtype
             assert np.array_equal(one, other, equal_nan=True), name
 
 
-def test_equal_samples_give_equal_bytes_and_others_do_not() -> None:
+def test_equal_samples_equal_bytes() -> None:
     assert pack(make_golden()) == pack(make_golden())
     golden = make_golden()
     turned = replace(golden, traces=(replace(golden.traces[0], exit_layer=2), *golden.traces[1:]))
@@ -130,15 +130,13 @@ def single_array() -> bytes:
     ],
     ids=["empty", "not an archive", "cut short", "a single array", "without a probe's array", "without texts"],
 )
-def test_what_is_not_golden_samples_is_a_manifest_error(content: bytes) -> None:
+def test_damaged_samples_are_refused(content: bytes) -> None:
     with pytest.raises(ManifestError, match="golden samples cannot be read") as caught:
         unpack(content)
     assert caught.value.hint == "export again"
 
 
-def test_the_package_carries_the_torch_models_traces(
-    package_dir: Path, model: SmartBertForSequenceClassification
-) -> None:
+def test_package_holds_oracle_traces(package_dir: Path, model: SmartBertForSequenceClassification) -> None:
     package = open_package(package_dir)
     golden = read_golden(package)
     expected = trace_rows(model, golden.tokens, package.manifest.golden.policy)
@@ -147,7 +145,7 @@ def test_the_package_carries_the_torch_models_traces(
     assert (package_dir / "golden" / "expected.npz").stat().st_size < 5_000_000
 
 
-def test_changed_golden_samples_are_found_before_they_are_used(package_copy: Path) -> None:
+def test_changed_samples_file(package_copy: Path) -> None:
     flip_byte(package_copy / "golden" / "expected.npz", 400)
     with pytest.raises(IntegrityError, match=r"golden/expected\.npz does not match the manifest"):
         read_golden(open_package(package_copy))

@@ -1,4 +1,4 @@
-"""fixed_shape: feeds are padded and split to the one shape, outputs cut back, and answers are the dynamic parts'."""
+"""sessions.fixed_shape: feeds are padded and split, outputs cut back, and answers match the dynamic parts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.trace import Trace
 from tests.conftest import SENTENCES
 from tests.helpers import edit_manifest, swap_files
-from tests.runtime.packages import FIXED_SHAPE
+from tests.package_folders import FIXED_SHAPE
 
 BATCH_SIZE, LENGTH = FIXED_SHAPE
 
@@ -37,7 +37,7 @@ Feeds = Mapping[str, NDArray[np.generic]]
 
 
 class Runner:
-    """Records what it is fed; its outputs are hidden * 10, and for each row the sum of it three times."""
+    """Records its feeds; its outputs are hidden * 10, and for each row its sum three times."""
 
     def __init__(self) -> None:
         self.fed: list[Feeds] = []
@@ -57,7 +57,7 @@ def hidden_feeds(rows: int, length: int) -> dict[str, NDArray[np.generic]]:
     return {"hidden": hidden_bsh, "mask": np.zeros((rows, 1, 1, length), np.float32)}
 
 
-def test_rows_and_columns_are_padded_and_the_padding_is_masked_out() -> None:
+def test_hidden_and_mask_are_padded() -> None:
     runner, feeds = Runner(), hidden_feeds(2, 3)
     runner(feeds, (4, 5))
     (fed,) = runner.fed
@@ -67,11 +67,11 @@ def test_rows_and_columns_are_padded_and_the_padding_is_masked_out() -> None:
     mask_bs = fed["mask"][:, 0, 0]
     assert not mask_bs[:2, :3].any()
     assert (mask_bs[2:] == MASKED).all() and (mask_bs[:, 3:] == MASKED).all()
-    assert MASKED == -10000.0  # what the embeddings put there for padding
+    assert MASKED == -10000.0  # what the embeddings return for padding
     assert {array.dtype for array in fed.values()} == {np.dtype(np.float32)}
 
 
-def test_ids_and_the_attention_mask_are_padded_with_zeros_and_stay_whole_numbers() -> None:
+def test_ids_are_padded_with_zeros() -> None:
     fed: list[Feeds] = []
 
     def run(feeds: Feeds) -> list[NDArray[np.float32]]:
@@ -86,7 +86,7 @@ def test_ids_and_the_attention_mask_are_padded_with_zeros_and_stay_whole_numbers
 
 
 @pytest.mark.parametrize(("rows", "calls"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
-def test_larger_batches_are_split_and_outputs_put_together_in_order(rows: int, calls: int) -> None:
+def test_larger_batches_are_split(rows: int, calls: int) -> None:
     runner, feeds = Runner(), hidden_feeds(rows, 3)
     hidden_next_bsh, logits_bc = runner(feeds, (2, 4))
     assert len(runner.fed) == calls
@@ -97,21 +97,21 @@ def test_larger_batches_are_split_and_outputs_put_together_in_order(rows: int, c
     assert logits_bc.shape == (rows, 3)
 
 
-def test_what_fits_exactly_is_passed_on_unchanged() -> None:
+def test_exact_shape_is_unchanged() -> None:
     runner, feeds = Runner(), hidden_feeds(2, 3)
     runner(feeds, (2, 3))
     for name, array in feeds.items():
         np.testing.assert_array_equal(runner.fed[0][name], array)
 
 
-def test_feeds_are_left_as_they_were() -> None:
+def test_feeds_are_not_modified() -> None:
     feeds = hidden_feeds(3, 2)
     Runner()(feeds, (2, 4))
     for name, array in hidden_feeds(3, 2).items():
         np.testing.assert_array_equal(feeds[name], array)
 
 
-def test_a_graph_of_one_text_a_call_keeps_its_scalars_and_is_never_split() -> None:
+def test_scalars_are_kept() -> None:
     ids = TensorSpec(name="input_ids", dtype="int64", dims=("1", SEQUENCE))
     threshold = TensorSpec(name="exit_threshold", dtype="float32", dims=())
     outputs = (
@@ -135,7 +135,7 @@ def test_a_graph_of_one_text_a_call_keeps_its_scalars_and_is_never_split() -> No
     assert layers_run.tolist() == [1.0, 0.0, 1.0, 0.0]
 
 
-def test_rows_that_are_too_long_are_refused_before_anything_is_run() -> None:
+def test_long_rows_are_refused() -> None:
     runner = Runner()
     with pytest.raises(InputError, match="a text of 6 tokens does not fit parts made for 5") as caught:
         runner(hidden_feeds(2, 6), (4, 5))
@@ -144,9 +144,7 @@ def test_rows_that_are_too_long_are_refused_before_anything_is_run() -> None:
 
 
 @pytest.mark.parametrize("shape", [[2], [2, 24, 1], [0, 24], [2, 12], [2, 25]], ids=str)
-def test_a_manifest_whose_fixed_shape_is_not_batch_and_longest_input_is_refused(
-    package_copy: Path, shape: list[int]
-) -> None:
+def test_bad_fixed_shape_in_manifest(package_copy: Path, shape: list[int]) -> None:
     edit_manifest(package_copy, lambda manifest: manifest["model"].update(fixed_shape=[2, 24]))
     assert open_package(package_copy).manifest.model.fixed_shape == (2, 24)
     edit_manifest(package_copy, lambda manifest: manifest["model"].update(fixed_shape=shape))
@@ -176,12 +174,12 @@ def assert_same(found: list[Trace], expected: list[Trace]) -> None:
 
 
 def fitting(classifier: SmartBert) -> list[str]:
-    """The sentences that 12 tokens are enough for, and that the fixed shape does not cut."""
+    """The sentences of 12 tokens at most, which the fixed shape does not cut."""
     lengths = classifier.tokenizer.encode(SENTENCES).attention_mask_bs.sum(axis=1)
     return [text for text, length in zip(SENTENCES, lengths, strict=True) if length <= LENGTH]
 
 
-def test_no_dimension_of_its_graphs_is_dynamic(fixed: SmartBert) -> None:
+def test_graphs_have_no_dynamic_dimension(fixed: SmartBert) -> None:
     assert fixed.package.manifest.model.fixed_shape == FIXED_SHAPE
     assert fixed.package.manifest.model.max_length == LENGTH
     for component in fixed.package.manifest.in_variant(fixed.sessions.variant.name):
@@ -190,11 +188,11 @@ def test_no_dimension_of_its_graphs_is_dynamic(fixed: SmartBert) -> None:
         assert all(isinstance(size, int) for shape in shapes for size in shape), (component.name, shapes)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("batch_size", [1, 2, 5, 24])
-def test_texts_that_fit_are_answered_as_by_the_dynamic_package(
-    fixed: SmartBert, classifier: SmartBert, policy: Policy, batch_size: int
-) -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "policy"),
+    [*((batch_size, POLICIES[0]) for batch_size in (1, 2, 5, 24)), *((5, policy) for policy in POLICIES[1:])],
+)
+def test_fixed_matches_dynamic(fixed: SmartBert, classifier: SmartBert, policy: Policy, batch_size: int) -> None:
     texts = fitting(classifier)
     assert 10 <= len(texts) < len(SENTENCES)
     found = fixed.classify(texts, policy=policy, batch_size=batch_size)
@@ -204,9 +202,7 @@ def test_texts_that_fit_are_answered_as_by_the_dynamic_package(
     assert not any(one.truncated for one in found)
 
 
-def test_longer_texts_are_cut_and_answered_as_the_dynamic_package_answers_what_is_left(
-    fixed: SmartBert, classifier: SmartBert
-) -> None:
+def test_longer_texts_are_cut(fixed: SmartBert, classifier: SmartBert) -> None:
     tokens = fixed.tokenizer.encode(SENTENCES)
     expected = [outcome.trace for outcome in run_layout(classifier.sessions, tokens, POLICIES[0])]
     found = fixed.classify(SENTENCES, policy=POLICIES[0])
@@ -215,20 +211,18 @@ def test_longer_texts_are_cut_and_answered_as_the_dynamic_package_answers_what_i
     assert [one.truncated for one in found] == [text not in texts for text in SENTENCES]
 
 
-def test_without_truncation_a_text_longer_than_the_shape_is_refused(fixed: SmartBert, classifier: SmartBert) -> None:
+def test_no_truncate_refuses_long_text(fixed: SmartBert, classifier: SmartBert) -> None:
     assert fixed.classify(fitting(classifier), truncate=False)
     with pytest.raises(InputError, match=f"longer than the model's {LENGTH} tokens"):
         fixed.classify(SENTENCES, truncate=False)
 
 
-def test_tokens_that_another_tokenizer_left_too_long_are_refused(fixed: SmartBert, classifier: SmartBert) -> None:
+def test_long_tokens_are_refused(fixed: SmartBert, classifier: SmartBert) -> None:
     with pytest.raises(InputError, match=f"does not fit parts made for {LENGTH}"):
         run_layout(fixed.sessions, classifier.tokenizer.encode(SENTENCES), POLICIES[0])
 
 
-def test_a_single_graph_of_fixed_length_answers_as_the_dynamic_package(
-    fixed_single_dir: Path, classifier: SmartBert
-) -> None:
+def test_fixed_single_matches_dynamic(fixed_single_dir: Path, classifier: SmartBert) -> None:
     model = SmartBert.load(fixed_single_dir)
     assert (model.sessions.variant.layout, model.package.manifest.model.fixed_shape) == ("single", (1, LENGTH))
     texts = fitting(classifier)
@@ -237,7 +231,7 @@ def test_a_single_graph_of_fixed_length_answers_as_the_dynamic_package(
         assert_same([one.trace for one in found], [one.trace for one in classifier.classify(texts, policy=policy)])
 
 
-def test_a_fixed_package_is_verified_with_batches_that_do_not_fit_its_own(fixed_dir: Path) -> None:
+def test_verify_fixed_package(fixed_dir: Path) -> None:
     package = open_package(fixed_dir)
     golden = read_golden(package)
     assert {len(probe.tokens.truncated) for probe in golden.probes} == {1, 3}
@@ -246,9 +240,10 @@ def test_a_fixed_package_is_verified_with_batches_that_do_not_fit_its_own(fixed_
         assert report.first_failure is None
 
 
-def test_damage_to_a_fixed_package_is_named(fixed_dir: Path, tmp_path: Path) -> None:
+def test_verify_names_swapped_parts(fixed_dir: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(fixed_dir, tmp_path / "out"))
-    swap_files(folder, "graphs/layer_02.onnx", "graphs/layer_03.onnx")
+    for role in ("layer", "block"):
+        swap_files(folder, f"graphs/{role}_02.onnx", f"graphs/{role}_03.onnx")
     package = open_package(folder)
     for variant, name in (("separate", "layer_02"), ("fused", "block_02")):
         sessions = Sessions(package, package.manifest.variant(variant))

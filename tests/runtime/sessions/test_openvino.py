@@ -1,4 +1,4 @@
-"""A second real provider, OpenVINO, in an environment of its own: the decisions of the CPU, and who took the nodes."""
+"""A second real provider, OpenVINO, in an environment of its own: the CPU's decisions, and where the nodes ran."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(json.dumps({
 """
 
 
-def ask(folder: Path, *providers: str) -> dict[str, Any]:
+def run_openvino(folder: Path, *providers: str) -> dict[str, Any]:
     """The package's answers from the other environment, where only the runtime is on the path."""
     run = subprocess.run(
         [os.environ["OPENVINO_PYTHON"], "-c", PROGRAM, str(folder), json.dumps(SENTENCES), json.dumps(providers)],
@@ -57,10 +57,8 @@ def ask(folder: Path, *providers: str) -> dict[str, Any]:
         ([CPU], set()),
     ],
 )
-def test_the_decisions_are_those_of_the_cpu_and_the_nodes_are_where_they_were_wanted(
-    package_dir: Path, providers: list[str], taken: set[str]
-) -> None:
-    found = ask(package_dir, *providers)
+def test_openvino_matches_cpu(package_dir: Path, providers: list[str], taken: set[str]) -> None:
+    found = run_openvino(package_dir, *providers)
     expected = SmartBert.load(package_dir).classify(SENTENCES)
     assert found["decisions"] == [[list(a.layers_run), list(a.layers_skipped), a.exit_layer] for a in expected]
     assert found["scores"] == pytest.approx([answer.score for answer in expected], abs=1e-4)

@@ -1,4 +1,4 @@
-"""sessions: parts are loaded when first asked, on the threads and providers named, and never twice."""
+"""sessions: parts are loaded at first use, with the threads and providers named, and never twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from smartbert_runtime.sessions.sessions import Sessions
 from smartbert_runtime.sessions.threads import available_threads
 from tests.conftest import SENTENCES
 from tests.helpers import edit_manifest, refresh_hashes
-from tests.runtime.packages import first_component, first_file, flip_byte
+from tests.package_folders import first_component, first_file, flip_byte
 
 AZURE = "AzureExecutionProvider"  # in onnxruntime's own wheels for servers; it takes no node of ours
 ALL_PARTS = ["embeddings", *sorted(f"{role}_{n:02d}" for role in ("exit", "gate", "layer") for n in range(1, 5))]
@@ -33,11 +33,11 @@ def open_sessions(folder: Path, *, threads: int | None = None) -> Sessions:
     return Sessions(package, package.manifest.variant(), threads=threads)
 
 
-def test_loading_a_package_opens_no_part(package_dir: Path) -> None:
+def test_load_opens_no_part(package_dir: Path) -> None:
     assert SmartBert.load(package_dir).sessions.placements() == {}
 
 
-def test_only_parts_that_a_text_reaches_are_opened(package_dir: Path) -> None:
+def test_parts_open_at_first_use(package_dir: Path) -> None:
     model = SmartBert.load(package_dir)
     model.classify(["Off with her head!"], policy=Policy(no_skip=True, no_exit=True, max_layers=2))
     assert list(model.sessions.placements()) == ["embeddings", "exit_02", "layer_01", "layer_02"]
@@ -45,15 +45,15 @@ def test_only_parts_that_a_text_reaches_are_opened(package_dir: Path) -> None:
     model = SmartBert.load(package_dir)
     (prediction,) = model.classify(["Down, down, down."])
     assert prediction.layers_run == (3,)
-    asked = ["embeddings", "exit_03", "exit_04", "gate_01", "gate_02", "gate_03", "gate_04", "layer_03"]
-    assert list(model.sessions.placements()) == asked
+    reached = ["embeddings", "exit_03", "exit_04", "gate_01", "gate_02", "gate_03", "gate_04", "layer_03"]
+    assert list(model.sessions.placements()) == reached
 
 
 def test_preload_opens_every_part(package_dir: Path) -> None:
     assert list(SmartBert.load(package_dir, preload=True).sessions.placements()) == ALL_PARTS
 
 
-def test_placements_count_nodes_by_provider(package_dir: Path) -> None:
+def test_placements_count_nodes(package_dir: Path) -> None:
     sessions = open_sessions(package_dir)
     sessions.open("layer_01")
     (counts,) = sessions.placements().values()
@@ -61,7 +61,7 @@ def test_placements_count_nodes_by_provider(package_dir: Path) -> None:
     assert counts[CPU] > 10
 
 
-def test_a_part_runs_and_its_session_is_kept(package_dir: Path) -> None:
+def test_run_keeps_session(package_dir: Path) -> None:
     sessions = open_sessions(package_dir)
     feeds = {"hidden": np.zeros((2, 3, 32), np.float32), "mask": np.zeros((2, 1, 1, 3), np.float32)}
     (logits_bc,) = sessions.run("exit_01", feeds)
@@ -71,20 +71,28 @@ def test_a_part_runs_and_its_session_is_kept(package_dir: Path) -> None:
     assert sessions.open("exit_01") is sessions.open("exit_01")
 
 
-def test_workers_spin_during_a_run_only_and_use_the_threads_named(package_dir: Path) -> None:
+def test_thread_options(package_dir: Path) -> None:
     options = open_sessions(package_dir, threads=1).open("gate_01").get_session_options()
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
 
 
-def test_threads_must_be_at_least_one(package_dir: Path) -> None:
+def test_session_config_is_added(package_dir: Path) -> None:
+    package = open_package(package_dir)
+    config = {"session.disable_prepacking": "1", "session.use_env_allocators": "0"}
+    sessions = Sessions(package, package.manifest.variant(), session_config=config)
+    options = sessions.open("gate_01").get_session_options()
+    assert {name: options.get_session_config_entry(name) for name in config} == config
+
+
+def test_no_threads_is_refused(package_dir: Path) -> None:
     for threads in (0, -2):
         with pytest.raises(ConfigError, match=f"threads must be 1 or more, not {threads}"):
             open_sessions(package_dir, threads=threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform has no affinity")
-def test_threads_default_to_the_cores_that_the_process_may_use(package_dir: Path) -> None:
+def test_threads_default_to_affinity(package_dir: Path) -> None:
     assert available_threads() == len(os.sched_getaffinity(0))
     assert open_sessions(package_dir).threads == len(os.sched_getaffinity(0))
     program = (
@@ -99,19 +107,19 @@ def test_threads_default_to_the_cores_that_the_process_may_use(package_dir: Path
     assert done.stdout == "1 1\n"
 
 
-def test_an_unknown_provider_lists_those_available(package_dir: Path) -> None:
+def test_unknown_provider(package_dir: Path) -> None:
     with pytest.raises(ProviderError, match="has no provider 'WarpDriveExecutionProvider' here") as caught:
         SmartBert.load(package_dir, providers=["CPUExecutionProvider", "WarpDriveExecutionProvider"])
     assert caught.value.hint == "available: " + ", ".join(onnxruntime.get_available_providers())
     assert CPU in caught.value.hint
 
 
-def test_naming_no_provider_is_refused(package_dir: Path) -> None:
+def test_no_provider_is_refused(package_dir: Path) -> None:
     with pytest.raises(ProviderError, match="no execution provider named"):
         SmartBert.load(package_dir, providers=[])
 
 
-def test_eight_threads_opening_a_part_share_one_session(package_dir: Path) -> None:
+def test_threads_share_one_session(package_dir: Path) -> None:
     sessions, barrier = open_sessions(package_dir), Barrier(8)
 
     def open_together(_: int) -> onnxruntime.InferenceSession:
@@ -124,15 +132,7 @@ def test_eight_threads_opening_a_part_share_one_session(package_dir: Path) -> No
     assert list(sessions.placements()) == ["layer_01"]
 
 
-def test_threads_that_classify_at_once_get_the_answers_of_one(package_dir: Path, classifier: SmartBert) -> None:
-    model = SmartBert.load(package_dir, threads=1)
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: model.classify(SENTENCES), range(8)))
-    expected = [prediction.trace.decisions() for prediction in classifier.classify(SENTENCES)]
-    assert all([prediction.trace.decisions() for prediction in answer] == expected for answer in answers)
-
-
-def test_a_changed_graph_of_the_same_size_is_found_when_its_part_is_first_asked(package_copy: Path) -> None:
+def test_changed_graph_at_first_use(package_copy: Path) -> None:
     flip_byte(package_copy / "graphs" / "layer_02.onnx", 20_000)
     model = SmartBert.load(package_copy)
     # "Down, down, down." does not run layer 2; "We are all mad here." does.
@@ -141,7 +141,7 @@ def test_a_changed_graph_of_the_same_size_is_found_when_its_part_is_first_asked(
         model.classify(["We are all mad here."])
 
 
-def test_a_graph_that_onnxruntime_cannot_load_is_named(package_copy: Path) -> None:
+def test_invalid_graph_is_named(package_copy: Path) -> None:
     (package_copy / "graphs" / "layer_02.onnx").write_bytes(b"not a graph")
     refresh_hashes(package_copy)
     with pytest.raises(IntegrityError, match=r"onnxruntime cannot load graphs/layer_02\.onnx") as caught:
@@ -149,12 +149,12 @@ def test_a_graph_that_onnxruntime_cannot_load_is_named(package_copy: Path) -> No
     assert caught.value.hint == "export again"
 
 
-def test_an_unknown_part_is_a_named_error(package_dir: Path) -> None:
+def test_unknown_part(package_dir: Path) -> None:
     with pytest.raises(ManifestError, match="no part 'layer_05'"):
         open_sessions(package_dir).run("layer_05", {})
 
 
-def test_a_part_without_a_file_for_the_variant_is_a_named_error(package_copy: Path) -> None:
+def test_part_without_file(package_copy: Path) -> None:
     other = {"name": "separate-int8", "layout": "separate", "precision": "int8"}
     edit_manifest(package_copy, lambda document: document["variants"].append(other))
     edit_manifest(
@@ -168,7 +168,7 @@ def test_a_part_without_a_file_for_the_variant_is_a_named_error(package_copy: Pa
 # Providers of one role
 
 
-def test_a_provider_for_one_role_leaves_the_cpu_to_all_others(package_dir: Path, classifier: SmartBert) -> None:
+def test_provider_of_one_role(package_dir: Path, classifier: SmartBert) -> None:
     model = SmartBert.load(package_dir, providers=["layer=CPUExecutionProvider"])
     assert model.sessions.providers == (CPU,)
     assert model.sessions.role_providers == {"": (CPU,), "layer": (CPU,)}
@@ -177,7 +177,7 @@ def test_a_provider_for_one_role_leaves_the_cpu_to_all_others(package_dir: Path,
 
 
 @pytest.mark.skipif(AZURE not in onnxruntime.get_available_providers(), reason=f"this onnxruntime has no {AZURE}")
-def test_only_parts_of_the_role_are_loaded_on_its_provider(package_dir: Path) -> None:
+def test_role_provider_loads_its_parts(package_dir: Path) -> None:
     sessions = SmartBert.load(package_dir, providers=[f"layer={AZURE}"]).sessions
     assert sessions.open("layer_02").get_providers() == [AZURE, CPU]
     for part in ("embeddings", "gate_02", "exit_02"):
@@ -189,13 +189,13 @@ def test_only_parts_of_the_role_are_loaded_on_its_provider(package_dir: Path) ->
     assert sessions.open("gate_02").get_providers() == [CPU]
 
 
-def test_an_unknown_role_lists_those_there_are(package_dir: Path) -> None:
+def test_unknown_role(package_dir: Path) -> None:
     with pytest.raises(ProviderError, match="no part has the role 'tail'") as caught:
         SmartBert.load(package_dir, providers=["tail=CPUExecutionProvider"])
     assert caught.value.hint == "roles: embeddings, gate, layer, exit, block, model"
 
 
-def test_an_unknown_provider_of_a_role_lists_those_available(package_dir: Path) -> None:
+def test_unknown_provider_of_role(package_dir: Path) -> None:
     with pytest.raises(ProviderError, match="has no provider 'WarpDriveExecutionProvider' here") as caught:
         SmartBert.load(package_dir, providers=[CPU, "layer=WarpDriveExecutionProvider"])
     assert CPU in caught.value.hint
@@ -204,7 +204,7 @@ def test_an_unknown_provider_of_a_role_lists_those_available(package_dir: Path) 
 
 
 def test_external_weights_are_refused(package_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # onnxruntime would look for them in the working directory, in a file that nobody has hashed.
+    # onnxruntime would look for them in the working directory, in a file without a hash.
     monkeypatch.chdir(tmp_path)
     file = package_copy / "graphs" / "layer_02.onnx"
     graph = onnx.load(file)

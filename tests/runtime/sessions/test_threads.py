@@ -1,4 +1,4 @@
-"""threads: one pool for a process whose owner asks for it, and what it then refuses."""
+"""sessions.threads: one shared thread pool for a process that wants it, and what is refused then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import SENTENCES
 
 
 def in_a_process(program: str, package: Path) -> str:
-    """What a fresh interpreter prints: the pool is the whole process's, so no test may ask for it in this one."""
+    """What a fresh interpreter prints: the pool is the whole process's, so no test may share it in this one."""
     program = "import os, sys\nfrom smartbert_runtime import ConfigError, SmartBert, share_thread_pool\n" + program
     done = subprocess.run(
         [sys.executable, "-c", program, str(package), json.dumps(SENTENCES)],
@@ -28,7 +28,7 @@ def in_a_process(program: str, package: Path) -> str:
     return done.stdout.strip()
 
 
-def test_answers_with_a_shared_pool_are_the_same(package_dir: Path) -> None:
+def test_shared_pool_changes_no_answer(package_dir: Path) -> None:
     program = (
         "import json\nshare_thread_pool(1)\n"
         "model = SmartBert.load(sys.argv[1])\n"
@@ -43,11 +43,11 @@ def test_answers_with_a_shared_pool_are_the_same(package_dir: Path) -> None:
     assert [row[3] for row in found] == pytest.approx([p.score for p in expected], abs=1e-6)
 
 
-def test_a_pool_is_sized_once(package_dir: Path) -> None:
+def test_pool_size_is_final(package_dir: Path) -> None:
     program = (
         "share_thread_pool(1); share_thread_pool(1)\n"
-        "for ask in (lambda: share_thread_pool(2), lambda: SmartBert.load(sys.argv[1], threads=2)):\n"
-        "    try:\n        ask()\n    except ConfigError as err:\n        print(err)"
+        "for attempt in (lambda: share_thread_pool(2), lambda: SmartBert.load(sys.argv[1], threads=2)):\n"
+        "    try:\n        attempt()\n    except ConfigError as err:\n        print(err)"
     )
     assert in_a_process(program, package_dir).splitlines() == [
         "the thread pool was made with 1 threads",
@@ -84,23 +84,23 @@ TOO_LATE = "the thread pool cannot be shared any more: "
         ),
     ],
 )
-def test_it_is_too_late_after(package_dir: Path, first: str, why: str, hint: str) -> None:
+def test_too_late_to_share(package_dir: Path, first: str, why: str, hint: str) -> None:
     program = (
         f"{first}\ntry:\n    share_thread_pool(1)\nexcept ConfigError as err:\n    print(err, err.hint, sep='|')\n"
         # Nothing has changed for those who go on.
         "from smartbert_runtime.sessions.threads import POOL; assert POOL.threads is None\n"
         "if 'model' in globals():\n    model.classify(['one two'])"
     )
-    said, found = in_a_process(program, package_dir).split("|")
-    assert said.startswith(TOO_LATE + why) and found == hint
+    error, found = in_a_process(program, package_dir).split("|")
+    assert error.startswith(TOO_LATE + why) and found == hint
 
 
-def test_a_model_that_could_not_be_loaded_makes_it_not_too_late(package_dir: Path) -> None:
+def test_failed_load_is_not_too_late(package_dir: Path) -> None:
     program = "try:\n    SmartBert.load(sys.argv[1], threads=0)\nexcept ConfigError:\n    print(share_thread_pool(1))"
     assert in_a_process(program, package_dir) == "True"
 
 
-def test_where_onnxruntime_knows_no_such_pool_sessions_keep_their_own_threads(package_dir: Path) -> None:
+def test_onnxruntime_without_pools(package_dir: Path) -> None:
     """onnxruntime 1.22 and before have neither the function nor the option."""
     program = (
         "import onnxruntime\n"
@@ -114,7 +114,7 @@ def test_where_onnxruntime_knows_no_such_pool_sessions_keep_their_own_threads(pa
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_is_refused_and_does_not_hang(package_dir: Path) -> None:
+def test_forked_child_is_refused(package_dir: Path) -> None:
     program = (
         "share_thread_pool(2)\nmodel = SmartBert.load(sys.argv[1])\nmodel.classify(['one two'])\n"
         "child = os.fork()\n"

@@ -1,4 +1,4 @@
-"""records: txt, csv, tsv and jsonl as they are found in the wild, and the line number in every refusal."""
+"""columns, formats, examples: real-world txt, csv, tsv and jsonl files, and the line number in every error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read(
 def refusal(
     folder: Path, name: str, content: str | bytes, columns: Columns | None = None, *, labeled: bool = False
 ) -> tuple[str, str]:
-    """What is said after the file's name, and the hint."""
+    """The error message after the file's name, and the hint."""
     with pytest.raises(InputError) as caught:
         read(folder, name, content, columns, labeled=labeled)
     message = str(caught.value)
@@ -49,9 +49,7 @@ def refusal(
         ("a.jsonl", '{"text": "down, down", "label": "x"}\n{"text": "“oh”", "label": "y"}\n'),
     ],
 )
-def test_each_format_is_read_with_and_without_bom_and_crlf(
-    tmp_path: Path, name: str, content: str, end: str, head: bytes
-) -> None:
+def test_formats_bom_and_crlf(tmp_path: Path, name: str, content: str, end: str, head: bytes) -> None:
     examples = read(tmp_path, name, head + content.replace("\n", end).encode(), labeled=not name.endswith("txt"))
     assert examples.texts == ("down, down", "“oh”")
     assert examples.labels == (None if name.endswith("txt") else ("x", "y"))
@@ -59,41 +57,39 @@ def test_each_format_is_read_with_and_without_bom_and_crlf(
     assert (examples.pairs, len(examples), examples.source) == (None, 2, str(tmp_path / name))
 
 
-def test_a_last_line_without_its_end_and_a_name_in_capitals_are_read(tmp_path: Path) -> None:
+def test_no_final_newline_and_capital_name(tmp_path: Path) -> None:
     assert read(tmp_path, "A.TXT", "one\ntwo").texts == ("one", "two")
 
 
-def test_csv_quotes_commas_quotes_and_line_breaks(tmp_path: Path) -> None:
+def test_csv_quoting(tmp_path: Path) -> None:
     examples = read(tmp_path, "a.csv", 'text,label\n"a ""b"", c\nd",x\ne,y\n')
     assert examples.texts == ('a "b", c\nd', "e")
     assert examples.lines[-1] == 4
 
 
-def test_tsv_has_no_quoting_as_glue_has_it(tmp_path: Path) -> None:
+def test_tsv_without_quoting(tmp_path: Path) -> None:
     assert read(tmp_path, "a.tsv", 'sentence\tlabel\nsay "hi\t1\n"so"\t0\n').texts == ('say "hi', '"so"')
 
 
-def test_line_breaks_of_other_alphabets_do_not_end_a_line(tmp_path: Path) -> None:
+def test_unicode_line_breaks(tmp_path: Path) -> None:
     assert read(tmp_path, "a.txt", "a\u2028b\nc\x0bd\n").texts == ("a\u2028b", "c\x0bd")
     assert read(tmp_path, "a.jsonl", '{"text": "a\u2028b"}\n').texts == ("a\u2028b",)
 
 
-def test_jsonl_numbers_and_truth_values_become_their_json_text(tmp_path: Path) -> None:
+def test_jsonl_numbers_and_booleans(tmp_path: Path) -> None:
     content = '{"text": 12, "label": 1}\n\n{"text": "b", "label": true, "more": [1]}\n'
     examples = read(tmp_path, "a.jsonl", content, labeled=True)
     assert (examples.texts, examples.labels, examples.lines) == (("12", "b"), ("1", "true"), (1, 3))
 
 
 @pytest.mark.parametrize("content", ['\n {"text": "a"}\n{"text": "b"}\n', "a\nb\n"])
-def test_standard_input_is_jsonl_when_it_begins_like_it_and_else_txt(
-    monkeypatch: pytest.MonkeyPatch, content: str
-) -> None:
+def test_standard_input_format(monkeypatch: pytest.MonkeyPatch, content: str) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
     examples = read_examples("-")
     assert (examples.texts, examples.source) == (("a", "b"), "standard input")
 
 
-def test_errors_name_standard_input_and_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b'{"text": "a"}\n{"text"\n')))
     with pytest.raises(InputError, match=r"^standard input, line 2: not JSON"):
         read_examples("-")
@@ -116,18 +112,16 @@ def test_errors_name_standard_input_and_the_line(monkeypatch: pytest.MonkeyPatch
         (["text", "title"], Columns(pair="title"), ("text", "title")),
     ],
 )
-def test_columns_are_found_by_name_unless_named(
-    available: list[str], columns: Columns, chosen: tuple[str, str | None]
-) -> None:
+def test_choose_columns(available: list[str], columns: Columns, chosen: tuple[str, str | None]) -> None:
     assert choose_columns(available, columns, "a.csv") == chosen
 
 
-def test_pairs_are_read_side_by_side(tmp_path: Path) -> None:
+def test_pairs(tmp_path: Path) -> None:
     examples = read(tmp_path, "a.tsv", "question1\tquestion2\na\tb\nc\td\n")
     assert (examples.texts, examples.pairs) == (("a", "c"), ("b", "d"))
 
 
-def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
+def test_missing_column(tmp_path: Path) -> None:
     content = "text,mood\na,b\n"
     columns = Columns(text="body")
     assert refusal(tmp_path, "a.csv", content, columns) == (" has no column 'body'", "its columns: text, mood")
@@ -139,17 +133,17 @@ def test_a_missing_column_lists_those_there_are(tmp_path: Path) -> None:
     assert "--label-column" in hint
 
 
-def test_columns_that_nobody_knows_are_asked_for(tmp_path: Path) -> None:
+def test_unknown_columns(tmp_path: Path) -> None:
     message, hint = refusal(tmp_path, "a.csv", "body,mood\na,b\n")
     assert message == ": which column holds the text?"
     assert "body, mood" in hint
 
 
-def test_a_pair_that_only_later_lines_have_is_not_dropped_silently(tmp_path: Path) -> None:
+def test_pair_only_in_later_lines(tmp_path: Path) -> None:
     assert refusal(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": "b", "text_pair": "c"}\n')[0].startswith(", line ")
 
 
-def test_a_text_missing_in_the_first_line_is_named_with_its_line(tmp_path: Path) -> None:
+def test_text_missing_in_first_line(tmp_path: Path) -> None:
     message, _ = refusal(tmp_path, "a.jsonl", '{"text": null, "label": "x"}\n{"text": "b", "label": "y"}\n')
     assert message == ", line 1: text is empty"
 
@@ -178,17 +172,17 @@ def test_a_text_missing_in_the_first_line_is_named_with_its_line(tmp_path: Path)
         ("a.jsonl", "\n\n", " holds no rows"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_line(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_refusals_name_the_line(tmp_path: Path, name: str, content: str, message: str) -> None:
     assert refusal(tmp_path, name, content)[0] == message
 
 
-def test_a_line_that_is_not_json_is_named(tmp_path: Path) -> None:
+def test_invalid_json(tmp_path: Path) -> None:
     message, hint = refusal(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": \n')
     assert message.startswith(", line 2: not JSON (")
     assert hint == "one JSON object a line"
 
 
-def test_an_empty_label_is_refused_only_where_labels_are_wanted(tmp_path: Path) -> None:
+def test_empty_label(tmp_path: Path) -> None:
     content = "text,label\na,x\nb,\n"
     assert read(tmp_path, "a.csv", content).labels is None
     assert refusal(tmp_path, "a.csv", content, labeled=True)[0] == ", line 3: label is empty"
@@ -196,14 +190,12 @@ def test_an_empty_label_is_refused_only_where_labels_are_wanted(tmp_path: Path) 
 
 @pytest.mark.parametrize("head", [b"", BOM])
 @pytest.mark.parametrize(("content", "line"), [(b"\xffab\n", 1), (b"ab\n\xff\n", 2), (b"a\n\nbcdef\xc3\n", 3)])
-def test_bytes_that_are_not_utf8_are_named_with_their_line(
-    tmp_path: Path, head: bytes, content: bytes, line: int
-) -> None:
+def test_invalid_utf8(tmp_path: Path, head: bytes, content: bytes, line: int) -> None:
     message, hint = refusal(tmp_path, "a.txt", head + content)
     assert (message, hint) == (f", line {line}: not UTF-8 text", "convert the file to UTF-8")
 
 
-def test_a_missing_file_a_folder_and_an_unknown_ending_are_input_errors(tmp_path: Path) -> None:
+def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.txt cannot be read: No such file"):
         read_examples(tmp_path / "gone.txt")
     with pytest.raises(InputError, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""lines: a stream is read no further than it must, a bad line loses no other, and a pipe says what has arrived."""
+"""lines: bounded read-ahead, bad lines between good ones, and which lines of a pipe have arrived."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from smartbert_runtime.errors import InputError
-from smartbert_runtime.text_files.lines import CHUNK_BYTES, MOST_EMPTY_LINES, Lines
+from smartbert_runtime.text_files.lines import CHUNK_BYTES, MAX_BLANK_LINES, Lines
 
 BOM = b"\xef\xbb\xbf"
 
@@ -47,19 +47,17 @@ def pipe() -> Iterator[tuple[Lines, io.FileIO]]:
         (b"a\n" + BOM + b"b\n", ["a\n", "\ufeffb\n"]),
     ],
 )
-def test_a_line_ends_at_its_line_feed_and_the_mark_in_front_is_no_text(
-    stream: type[io.BytesIO], content: bytes, expected: list[str]
-) -> None:
+def test_line_ends_and_bom(stream: type[io.BytesIO], content: bytes, expected: list[str]) -> None:
     assert list(Lines(stream(content), "here")) == expected
 
 
-def test_a_line_longer_than_what_is_read_at_once_is_whole(tmp_path: Path) -> None:
+def test_line_longer_than_chunk(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("ö" * CHUNK_BYTES + "\nb\n", encoding="utf-8")
     with Lines.open(tmp_path / "a.txt") as lines:
         assert list(lines) == ["ö" * CHUNK_BYTES + "\n", "b\n"]
 
 
-def test_an_endless_stream_is_read_no_further_than_it_must() -> None:
+def test_endless_stream() -> None:
     class Endless(io.BytesIO):
         given = 0
 
@@ -76,24 +74,24 @@ def test_an_endless_stream_is_read_no_further_than_it_must() -> None:
     assert lines.number == 100_000
 
 
-def test_a_line_that_is_not_utf8_is_told_once_and_loses_no_other() -> None:
+def test_invalid_utf8_line() -> None:
     lines = in_memory(b"a\nGr\xf6\xdfe\nb\n\xff\n\xfe\n")
-    assert next(lines) == "a\n" and lines.damage() is None
+    assert next(lines) == "a\n" and lines.take_error() is None
     assert next(lines).startswith("Gr")
-    damage = lines.damage()
+    damage = lines.take_error()
     assert damage is not None and str(damage) == "here, line 2: not UTF-8 text"
-    assert next(lines) == "b\n" and lines.damage() is None
+    assert next(lines) == "b\n" and lines.take_error() is None
     list(lines)
-    assert str(lines.damage()) == "here, line 4: not UTF-8 text"  # the first of two
+    assert str(lines.take_error()) == "here, line 4: not UTF-8 text"  # the first of two
 
 
-def test_a_file_and_bytes_in_memory_can_be_read_again_from_where_they_were_begun(tmp_path: Path) -> None:
+def test_rewind(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(BOM + b"a\n\xff\n")
     with Lines.open(tmp_path / "a.txt") as lines:
         assert lines.rereadable and lines.ready()
         first = list(lines)
         lines.rewind()
-        assert lines.damage() is None and lines.number == 0
+        assert lines.take_error() is None and lines.number == 0
         assert list(lines) == first
     stream = io.BytesIO(b"read already\nb\n")
     stream.readline()
@@ -110,17 +108,17 @@ def test_a_file_and_bytes_in_memory_can_be_read_again_from_where_they_were_begun
         (b"a\n{\n", False),
         (b'\n \n {"text": "a"}', True),
         (BOM + b"{}\n", True),
-        (b"\n" * MOST_EMPTY_LINES + b"{}\n", True),
+        (b"\n" * MAX_BLANK_LINES + b"{}\n", True),
         (b"\n" * 3 * CHUNK_BYTES + b"{}\n", False),  # who waits for the end of them may wait for ever
     ],
 )
-def test_looking_for_json_uses_nothing_up(content: bytes, expected: bool) -> None:
+def test_starts_like_json(content: bytes, expected: bool) -> None:
     lines = in_memory(content)
-    assert lines.begin_like_json() is expected
+    assert lines.starts_like_json() is expected
     assert "".join(lines).encode() == content.removeprefix(BOM)
 
 
-def test_a_pipe_is_ready_when_a_whole_line_has_arrived_or_its_end(pipe: tuple[Lines, io.FileIO]) -> None:
+def test_pipe_is_ready(pipe: tuple[Lines, io.FileIO]) -> None:
     lines, writer = pipe
     assert not lines.rereadable and not lines.ready()
     writer.write(b"a")
@@ -133,7 +131,7 @@ def test_a_pipe_is_ready_when_a_whole_line_has_arrived_or_its_end(pipe: tuple[Li
     assert lines.ready() and list(lines) == ["c"]
 
 
-def test_empty_lines_alone_make_no_pipe_ready(pipe: tuple[Lines, io.FileIO]) -> None:
+def test_blank_lines_are_not_ready(pipe: tuple[Lines, io.FileIO]) -> None:
     lines, writer = pipe
     writer.write(b"\n \n")
     assert not lines.ready()
@@ -143,13 +141,13 @@ def test_empty_lines_alone_make_no_pipe_ready(pipe: tuple[Lines, io.FileIO]) -> 
     assert next(lines) == "a\n" and not lines.ready()
 
 
-def test_what_cannot_be_opened_is_an_input_error(tmp_path: Path) -> None:
+def test_unopenable_files(tmp_path: Path) -> None:
     for file, reason in ((tmp_path / "gone.txt", "No such file"), (tmp_path, "Is a directory")):
         with pytest.raises(InputError, match=f"cannot be read: {reason}"), Lines.open(file):
             pass
 
 
-def test_what_goes_wrong_while_a_file_is_open_is_not_taken_for_its_fault(tmp_path: Path) -> None:
+def test_errors_inside_with_pass_through(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a\n", encoding="utf-8")
     with pytest.raises(BrokenPipeError), Lines.open(tmp_path / "a.txt"):
         raise BrokenPipeError

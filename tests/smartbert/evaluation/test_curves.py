@@ -20,7 +20,7 @@ from smartbert.evaluation.curves import (
 )
 from smartbert.evaluation.decisions import Decisions, Recording, decide
 from smartbert_runtime.decisions.policy import Policy
-from tests.smartbert.evaluation.recordings import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
+from tests.smartbert.evaluation.recordings_by_hand import NO_HEAD, RECORDING, RUN, SURE_0, SURE_1, answering
 
 
 def cost(decisions: Decisions) -> NDArray[np.int64]:
@@ -28,7 +28,7 @@ def cost(decisions: Decisions) -> NDArray[np.int64]:
     return decisions.layers_run_r * 100
 
 
-def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
+def test_summary_by_hand() -> None:
     # At 0.5: A exits at 1 (right), B at 2 (right), C runs 1, skips 2 and 3, and is answered by head 3 (right).
     summary = summarize(RECORDING, Policy(exit_threshold=0.5), ("no", "yes"))
     assert summary.texts == 3
@@ -41,7 +41,7 @@ def test_summary_at_an_exit_threshold_equals_the_hand_count() -> None:
     assert summary.exit_accuracy == pytest.approx((1 / 3, 2 / 3, 2 / 3))
 
 
-def test_summary_at_full_depth_equals_the_hand_count() -> None:
+def test_summary_at_full_depth() -> None:
     # Exits never: A runs 1 and 3, B runs 2 and 3 and head 3 gets it wrong, C runs 1.
     summary = summarize(RECORDING, Policy(exit_threshold=0.0), ("no", "yes"))
     assert summary.accuracy == pytest.approx(2 / 3)
@@ -52,7 +52,7 @@ def test_summary_at_full_depth_equals_the_hand_count() -> None:
     assert summary.exit_rate == (0.0, 0.0, 1.0)
 
 
-def test_a_label_without_texts_has_no_recall() -> None:
+def test_recall_of_absent_label() -> None:
     only_no = Recording(
         skip_logits_rl=RECORDING.skip_logits_rl[:1],
         logits_rlc=RECORDING.logits_rlc[:1],
@@ -61,7 +61,7 @@ def test_a_label_without_texts_has_no_recall() -> None:
     assert summarize(only_no, Policy(), ("no", "yes")).recall == {"no": 1.0}
 
 
-def test_the_skip_threshold_decides_who_skips() -> None:
+def test_summary_at_skip_threshold() -> None:
     # sigmoid(2) = 0.88: at 0.9 nobody skips, so C meets head 2, sure of the wrong class.
     summary = summarize(RECORDING, Policy(skip_threshold=0.9, exit_threshold=0.5), ("no", "yes"))
     assert summary.skip_rate == (0.0, 0.0, 0.0)
@@ -72,7 +72,7 @@ def test_the_skip_threshold_decides_who_skips() -> None:
     assert summary.mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
 
 
-def test_a_layer_without_a_head_has_no_accuracy_of_its_own() -> None:
+def test_layer_without_head() -> None:
     recording = Recording(
         skip_logits_rl=np.full((2, 3), RUN, dtype=np.float32),
         logits_rlc=np.array([[NO_HEAD, SURE_1, SURE_1], [NO_HEAD, SURE_0, SURE_1]], dtype=np.float32),
@@ -84,7 +84,7 @@ def test_a_layer_without_a_head_has_no_accuracy_of_its_own() -> None:
     assert summary.exit_rate == (0.0, 0.0, 1.0)
 
 
-def test_candidate_thresholds_go_from_never_to_always_and_are_fine_toward_both_ends() -> None:
+def test_candidate_thresholds() -> None:
     assert list(EXIT_THRESHOLDS) == sorted(set(EXIT_THRESHOLDS))
     assert EXIT_THRESHOLDS[0] == 0.0 and EXIT_THRESHOLDS[1] == 1e-6 and EXIT_THRESHOLDS[-1] == 1.0
     assert EXIT_THRESHOLDS[-2] == 0.99999
@@ -95,7 +95,7 @@ def test_candidate_thresholds_go_from_never_to_always_and_are_fine_toward_both_e
     assert max(far / near for far, near in pairwise(high)) < 1.06
 
 
-def test_the_entropy_curve_turns_where_the_entropies_lie() -> None:
+def test_entropy_curve() -> None:
     points = entropy_curve(RECORDING, Policy(skip_threshold=0.5), cost)
     values = [point.value for point in points]
     assert values == sorted(set(values)) and set(EXIT_THRESHOLDS) < set(values)
@@ -108,7 +108,7 @@ def test_the_entropy_curve_turns_where_the_entropies_lie() -> None:
     assert shown[0.98] == pytest.approx((2 / 3, 3 / 3, 100.0))  # C, entropy 0.971, exits at 1 with the wrong answer
 
 
-def test_heads_that_are_all_but_uncertain_still_have_a_curve() -> None:
+def test_entropy_curve_of_unsure_heads() -> None:
     # Entropies of 0.99999 and more, as on WNLI: no threshold of a fixed list parts them.
     rng = np.random.default_rng(0)
     logits_rlc = (rng.standard_normal((50, 3, 2)) * 1e-4).astype(np.float32)
@@ -121,14 +121,14 @@ def test_heads_that_are_all_but_uncertain_still_have_a_curve() -> None:
     assert len(costs) > 20
 
 
-def test_the_rest_of_the_policy_stays_as_it_is_along_the_entropy_curve() -> None:
+def test_entropy_curve_keeps_policy() -> None:
     # Nobody skips at 0.9: three layers for all at full depth, and A and B out after one at 0.5.
     points = {point.value: point for point in entropy_curve(RECORDING, Policy(skip_threshold=0.9), cost)}
     assert points[0.0].mean_layers_run == 3.0
     assert points[0.5].mean_layers_run == pytest.approx((1 + 1 + 2) / 3)
 
 
-def test_the_patience_curve_goes_from_never_exiting_down_to_patience_1() -> None:
+def test_patience_curve() -> None:
     # Labels are A. ABBB leaves at 3 with patience 1, at 4 with 2; AAAA at 2, 3, 4; ABAB never before 4.
     points = patience_curve(answering(["ABBB", "AAAA", "ABAB"]), Policy(), cost)
     assert [point.value for point in points] == [4, 3, 2, 1]
@@ -137,7 +137,7 @@ def test_the_patience_curve_goes_from_never_exiting_down_to_patience_1() -> None
     assert [point.accuracy for point in points] == pytest.approx([1 / 3] * 4)
 
 
-def test_a_curve_point_carries_all_three_figures_and_the_mean_cost() -> None:
+def test_curve_point() -> None:
     policy = Policy(skip_threshold=0.9, exit_threshold=0.5)
     point = curve_point(RECORDING, 0.5, decide(RECORDING, policy), cost)
     summary = summarize(RECORDING, policy, ())
@@ -165,27 +165,25 @@ POINTS = (_point(400.0, 0.90, 0.8), _point(100.0, 0.60, 0.0), _point(200.0, 0.80
         (9000.0, (0, 0, 0.0), 0.90, 0.8),  # cheaper throughout: its dearest point
     ],
 )
-def test_between_two_points_every_mixture_can_be_had(
-    macs: float, found: tuple[int, int, float], accuracy: float, matthews: float
-) -> None:
+def test_mixture_between_points(macs: float, found: tuple[int, int, float], accuracy: float, matthews: float) -> None:
     assert bracket(POINTS, macs) == pytest.approx(found)
     assert at_macs(POINTS, macs) == pytest.approx(accuracy)
     assert at_macs(POINTS, macs, "matthews") == pytest.approx(matthews)
 
 
-def test_a_curve_that_never_gets_so_cheap_has_no_value_there() -> None:
+def test_curve_too_expensive() -> None:
     assert bracket(POINTS, 99.9) is None
     assert at_macs(POINTS, 99.9) is None
 
 
-def test_a_mixture_costs_what_was_asked_for() -> None:
+def test_mixture_cost() -> None:
     found = bracket(POINTS, 333.0)
     assert found is not None
     cheap, dear, share = found
     assert (1 - share) * POINTS[cheap].macs + share * POINTS[dear].macs == pytest.approx(333.0)
 
 
-def test_points_of_equal_cost_divide_nothing_by_zero() -> None:
+def test_points_of_equal_cost() -> None:
     points = (_point(100.0, 0.5), _point(100.0, 0.7), _point(300.0, 0.9))
     assert at_macs(points, 200.0) == pytest.approx(0.8)  # half way from the second
     assert at_macs((_point(100.0, 0.5),), 100.0) == 0.5

@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from smartbert.data.task_data import Split
+from smartbert.data.splits import Split
 from smartbert.evaluation.curves import EXIT_THRESHOLDS, CurvePoint
 from smartbert.evaluation.evaluate import Evaluation, evaluate
 from smartbert.evaluation.macs import MacCounter, plain_macs
@@ -44,7 +44,7 @@ def _traces(model: SmartBertForSequenceClassification, split: Dataset, policy: P
     """Each text alone, by the inference rule written out; no decision so near that a batch could turn it."""
     traces = [trace_one(model, ids, [0] * len(ids), policy) for ids in split["input_ids"]]
     for trace in traces:
-        assert trace.margin(skip_threshold=policy.skip_threshold, exit_threshold=policy.exit_threshold) > 1e-5
+        assert trace.margin(policy) > 1e-5
     return traces
 
 
@@ -80,7 +80,7 @@ def _shown(point: CurvePoint) -> tuple[float, float, float]:
     return point.accuracy, point.mean_layers_run, point.macs
 
 
-def test_the_figures_are_those_of_the_inference_rule(
+def test_figures_follow_inference_rule(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     traces = _traces(model, split, POLICY)
@@ -95,9 +95,7 @@ def test_the_figures_are_those_of_the_inference_rule(
     assert sum(rate > 0.0 for rate in exits) == 3 and min(skips) > 0.0  # the tiny model decides now this way, now that
 
 
-def test_full_depth_takes_no_exit_and_pays_for_no_early_head(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_full_depth_cost(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     traces = _traces(model, split, Policy(skip_threshold=0.5, no_exit=True))
     assert report.full_depth.accuracy == pytest.approx(_accuracy(traces))
     assert report.full_depth.mean_layers_run == pytest.approx(_layers_run(traces))
@@ -105,9 +103,7 @@ def test_full_depth_takes_no_exit_and_pays_for_no_early_head(
     assert report.full_depth_macs == pytest.approx(_macs(model, split, traces, exits=False))
 
 
-def test_the_cost_to_compare_with_is_a_mean_pooled_plain_classifiers(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_plain_cost(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     tokens_r = token_counts(split)
     assert tokens_r.tolist() == [sum(mask) for mask in split["attention_mask"]]
     assert tokens_r.max() == 24 and tokens_r.min() < 10
@@ -115,7 +111,7 @@ def test_the_cost_to_compare_with_is_a_mean_pooled_plain_classifiers(
     assert report.plain_macs == pytest.approx(plain_macs(model.config.backbone_config, 3, tokens_r).mean())
 
 
-def test_the_curve_with_both_on_follows_the_inference_rule(
+def test_curve_with_gates_and_exits(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     points = {point.value: point for point in report.curves["both"]}
@@ -125,9 +121,7 @@ def test_the_curve_with_both_on_follows_the_inference_rule(
         assert _shown(points[threshold]) == pytest.approx(expected), threshold
 
 
-def test_the_curve_with_gates_off_asks_none_and_skips_nothing(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_curve_with_gates_off(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     points = {point.value: point for point in report.curves["gates off"]}
     for threshold in (0.0, 0.1, 0.5, 1.0):
         traces = _traces(model, split, Policy(no_skip=True, exit_threshold=threshold))
@@ -136,9 +130,7 @@ def test_the_curve_with_gates_off_asks_none_and_skips_nothing(
     assert points[0.0].mean_layers_run == LAYERS
 
 
-def test_the_curve_with_exits_off_runs_anew_for_every_skip_threshold(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_curve_with_exits_off(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     points = report.curves["exits off"]
     assert tuple(point.value for point in points) == SKIP_THRESHOLDS
     for point in points:
@@ -149,9 +141,7 @@ def test_the_curve_with_exits_off_runs_anew_for_every_skip_threshold(
 
 
 @torch.no_grad()
-def test_the_patience_curve_is_pabees_rule_with_gates_off(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_patience_curve(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     exits: dict[int, list[int]] = {patience: [] for patience in (1, 2, 3, 4)}
     for ids in split["input_ids"]:
         answers = model.full_pass(torch.tensor([ids]), no_skip=True).logits_blc[0].argmax(-1).tolist()
@@ -167,9 +157,7 @@ def test_the_patience_curve_is_pabees_rule_with_gates_off(
     assert found[3] < LAYERS - 0.25  # patience 1 ends early for some
 
 
-def test_progress_is_told_of_every_text_of_every_pass(
-    model: SmartBertForSequenceClassification, split: Dataset
-) -> None:
+def test_progress_counts_every_text(model: SmartBertForSequenceClassification, split: Dataset) -> None:
     ticks: list[int] = []
     evaluate(
         model,
@@ -185,14 +173,12 @@ def test_progress_is_told_of_every_text_of_every_pass(
     assert max(ticks) == 7
 
 
-def test_without_skip_thresholds_there_is_no_curve_with_exits_off(
-    model: SmartBertForSequenceClassification, split: Dataset
-) -> None:
+def test_no_skip_thresholds(model: SmartBertForSequenceClassification, split: Dataset) -> None:
     found = evaluate(model, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=())
     assert list(found.curves) == ["both", "gates off", "patience"]
 
 
-def test_the_batch_size_changes_no_figure(
+def test_batch_size_changes_nothing(
     model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
 ) -> None:
     alone = evaluate(model, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS, batch_size=1)
@@ -205,9 +191,7 @@ def _fixed(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     return [point for point in points if point.value in EXIT_THRESHOLDS or point.value >= 1.0]
 
 
-def test_a_model_without_gates_has_curves_over_exits_only(
-    model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation
-) -> None:
+def test_gateless_model(model: SmartBertForSequenceClassification, split: Dataset, report: Evaluation) -> None:
     ungated = with_config(model, gates=False)
     found = evaluate(ungated, split, make_tokenizer(), LABELS, POLICY, skip_thresholds=SKIP_THRESHOLDS)
     assert list(found.curves) == ["gates off", "patience"]
@@ -221,9 +205,7 @@ def test_a_model_without_gates_has_curves_over_exits_only(
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
-def test_a_plain_classifier_has_one_answer_one_cost_and_no_curve(
-    encoder_dir: Path, split: Dataset, pooling: str
-) -> None:
+def test_plain_classifier(encoder_dir: Path, split: Dataset, pooling: str) -> None:
     plain = PlainClassifier.from_backbone(
         str(encoder_dir), pooling=pooling, seed=2, max_input_length=24, id2label=dict(enumerate(LABELS))
     )

@@ -37,7 +37,7 @@ def _counted(counter: FlopCounterMode) -> int:
     return flops // 2
 
 
-def test_a_layer_of_bert_base_at_128_tokens() -> None:
+def test_bert_base_layer_at_128_tokens() -> None:
     base = BertConfig().to_dict()
     # 128 x (4 x 768 x 768 + 2 x 768 x 3072) + 2 x 128 x 128 x 768
     assert layer_macs(base, np.array([128])).tolist() == [931_135_488]
@@ -45,7 +45,7 @@ def test_a_layer_of_bert_base_at_128_tokens() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("tokens", [1, 7, 24])
-def test_a_layer_is_what_torch_counts(model: SmartBertForSequenceClassification, tokens: int) -> None:
+def test_layer_matches_torch(model: SmartBertForSequenceClassification, tokens: int) -> None:
     hidden_bsh, mask_b11s = torch.zeros(1, tokens, 32), torch.zeros(1, 1, 1, tokens)
     with FlopCounterMode(display=False) as counter:
         model.run_layer(1, hidden_bsh, mask_b11s)
@@ -54,7 +54,7 @@ def test_a_layer_is_what_torch_counts(model: SmartBertForSequenceClassification,
 
 @torch.no_grad()
 @pytest.mark.parametrize("tokens", [3, 24])
-def test_a_layer_with_an_inner_size_of_its_own_is_what_torch_counts(tokens: int) -> None:
+def test_layer_with_other_inner_size(tokens: int) -> None:
     encoder = BertConfig(
         vocab_size=10, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40
     ).to_dict()
@@ -73,7 +73,7 @@ def _asked(attention: PoolingAttention, t_sw: Tensor) -> Tensor:
     heads, width = attention.heads, t_sw.shape[1]
     size = width // heads
     asker_1w = t_sw[:1]
-    if attention.asks_mean:
+    if attention.query_is_mean:
         asker_1w = torch.full((1, len(t_sw)), 1.0 / len(t_sw)) @ t_sw
     query_1w = asker_1w @ attention.query.weight.T + attention.query.bias
     absorbed_aw = torch.cat(
@@ -128,9 +128,7 @@ def _reduced_exit(head: ExitHead, hidden_sh: Tensor) -> tuple[Tensor, int]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("query", ["first", "mean"])
-def test_the_reduced_gate_gives_the_gates_answer_for_the_macs_counted(
-    model: SmartBertForSequenceClassification, batch: Batch, query: str
-) -> None:
+def test_reduced_gate_macs(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked = with_config(model, head_query=query)
     counter = MacCounter(config=asked.config)
     for row in (0, 9, 10):  # short and long sentences
@@ -144,9 +142,7 @@ def test_the_reduced_gate_gives_the_gates_answer_for_the_macs_counted(
 
 @torch.no_grad()
 @pytest.mark.parametrize("query", ["first", "mean"])
-def test_the_reduced_exit_head_gives_the_heads_answer_for_the_macs_counted(
-    model: SmartBertForSequenceClassification, batch: Batch, query: str
-) -> None:
+def test_reduced_exit_head_macs(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked = with_config(model, head_query=query)
     counter = MacCounter(config=asked.config)
     for row in (0, 9, 10):
@@ -165,14 +161,14 @@ def test_layer_gate_and_exit_by_hand(model: SmartBertForSequenceClassification) 
     assert tuple(counter.exit(TOKENS).tolist()) == EXIT
 
 
-def test_a_mean_query_costs_the_mean(model: SmartBertForSequenceClassification) -> None:
+def test_mean_query_cost(model: SmartBertForSequenceClassification) -> None:
     # One more product of (1,s) and (s,w): 16 for every token.
     counter = MacCounter(config=with_config(model, head_query="mean").config)
     assert counter.gate(TOKENS).tolist() == [GATE[0] + 5 * 16, GATE[1] + 10 * 16]
     assert counter.exit(TOKENS).tolist() == [EXIT[0] + 5 * 16, EXIT[1] + 10 * 16]
 
 
-def test_a_model_without_gates_pays_for_none(model: SmartBertForSequenceClassification) -> None:
+def test_gateless_model_pays_no_gate(model: SmartBertForSequenceClassification) -> None:
     counter = MacCounter(config=with_config(model, gates=False).config)
     assert counter.gate(TOKENS).tolist() == [0, 0]
     depths = Decisions(
@@ -191,14 +187,14 @@ DECISIONS = Decisions(
 )
 
 
-def test_a_path_costs_the_layers_run_and_every_gate_and_head_asked(model: SmartBertForSequenceClassification) -> None:
+def test_path_cost(model: SmartBertForSequenceClassification) -> None:
     # First text: gates 1 to 3, heads 1 and 3; its layer 4, which would be skipped, is never come to.
     # Second text: gates 1 to 4, heads 1 and 3, and the last head, which answers although its layer was skipped.
     found = MacCounter(config=model.config).path(TOKENS, DECISIONS)
     assert found.tolist() == [2 * LAYER[0] + 3 * GATE[0] + 2 * EXIT[0], 2 * LAYER[1] + 4 * GATE[1] + 3 * EXIT[1]]
 
 
-def test_a_path_with_gates_off_asks_none(model: SmartBertForSequenceClassification) -> None:
+def test_path_with_gates_off(model: SmartBertForSequenceClassification) -> None:
     # Layers 1 to 3 with their heads, and all four, the last head once.
     decisions = Decisions(
         answers_r=np.zeros(2, dtype=np.int64),
@@ -209,7 +205,7 @@ def test_a_path_with_gates_off_asks_none(model: SmartBertForSequenceClassificati
     assert found.tolist() == [3 * LAYER[0] + 3 * EXIT[0], 4 * LAYER[1] + 4 * EXIT[1]]
 
 
-def test_a_path_with_exits_off_asks_the_last_head_alone(model: SmartBertForSequenceClassification) -> None:
+def test_path_with_exits_off(model: SmartBertForSequenceClassification) -> None:
     decisions = Decisions(
         answers_r=np.zeros(2, dtype=np.int64),
         exit_layer_r=np.array([4, 4]),
@@ -219,7 +215,7 @@ def test_a_path_with_exits_off_asks_the_last_head_alone(model: SmartBertForSeque
     assert found.tolist() == [4 * GATE[0] + EXIT[0], 3 * LAYER[1] + 4 * GATE[1] + EXIT[1]]
 
 
-def test_a_path_with_both_off_is_every_layer_and_one_head(model: SmartBertForSequenceClassification) -> None:
+def test_path_at_full_depth(model: SmartBertForSequenceClassification) -> None:
     decisions = Decisions(
         answers_r=np.zeros(2, dtype=np.int64),
         exit_layer_r=np.array([4, 4]),
@@ -229,13 +225,13 @@ def test_a_path_with_both_off_is_every_layer_and_one_head(model: SmartBertForSeq
     assert found.tolist() == [4 * LAYER[0] + EXIT[0], 4 * LAYER[1] + EXIT[1]]
 
 
-def test_counting_leaves_the_decisions_as_they_are(model: SmartBertForSequenceClassification) -> None:
+def test_counting_keeps_decisions(model: SmartBertForSequenceClassification) -> None:
     skips_rl = DECISIONS.skips_rl.copy()
     MacCounter(config=model.config).path(TOKENS, DECISIONS)
     assert np.array_equal(DECISIONS.skips_rl, skips_rl)
 
 
-def test_a_plain_classifier_costs_all_layers_a_pooler_and_one_matrix(
+def test_plain_classifier_cost(
     model: SmartBertForSequenceClassification,
 ) -> None:
     backbone = model.config.backbone_config

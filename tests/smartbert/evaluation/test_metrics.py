@@ -24,7 +24,7 @@ def test_two_classes_by_hand() -> None:
     assert found.matthews == pytest.approx(2 / math.sqrt(12))
 
 
-def test_f1_of_two_classes_is_the_second_labels() -> None:
+def test_f1_of_two_classes() -> None:
     # Labels swapped: F1 of what was label 0, 2 right of 2 given and 3 there, is 4 / 5; the others stay.
     found = _quality([0, 0, 1, 1], [0, 1, 1, 1], 2)
     assert found.f1 == pytest.approx(4 / 5)
@@ -42,18 +42,18 @@ def test_three_classes_by_hand() -> None:
     assert found.matthews == pytest.approx(12 / math.sqrt(528))
 
 
-def test_all_right_is_1_and_all_wrong_of_two_classes_is_the_opposite() -> None:
+def test_all_right_and_all_wrong() -> None:
     assert _quality([0, 1, 1], [0, 1, 1], 2) == Quality(accuracy=1.0, f1=1.0, matthews=1.0)
     assert _quality([1, 0, 0], [0, 1, 1], 2) == Quality(accuracy=0.0, f1=0.0, matthews=-1.0)
 
 
-def test_a_class_that_occurs_nowhere_does_not_lower_the_mean_f1() -> None:
+def test_absent_class() -> None:
     three, five = _quality([0, 1, 2, 2], [0, 1, 2, 1], 3), _quality([0, 1, 2, 2], [0, 1, 2, 1], 5)
     assert five == three
     assert three.f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
-def test_a_class_that_is_only_answered_counts_with_0() -> None:
+def test_class_only_predicted() -> None:
     # Class 2 is never right: F1 1, 0.667 and 0.
     assert _quality([0, 1, 2], [0, 1, 1], 3).f1 == pytest.approx((1 + 2 / 3 + 0) / 3)
 
@@ -68,9 +68,7 @@ def test_a_class_that_is_only_answered_counts_with_0() -> None:
         ([1, 1], [0, 0], Quality(accuracy=0.0, f1=0.0, matthews=0.0)),
     ],
 )
-def test_one_label_or_one_answer_has_no_correlation_and_no_division_by_zero(
-    answers: list[int], labels: list[int], expected: Quality
-) -> None:
+def test_one_label_only(answers: list[int], labels: list[int], expected: Quality) -> None:
     # Warnings are errors: a 0 / 0 anywhere would fail.
     found = _quality(answers, labels, 2)
     assert (found.accuracy, found.matthews) == (expected.accuracy, expected.matthews)
@@ -85,7 +83,7 @@ def _random(classes: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_matthews_of_two_classes_is_pearsons_correlation(seed: int) -> None:
+def test_matthews_is_pearson(seed: int) -> None:
     answers, labels = _random(2, seed)
     expected = np.corrcoef(answers, labels)[0, 1]
     assert quality(answers, labels, 2).matthews == pytest.approx(expected)
@@ -93,7 +91,7 @@ def test_matthews_of_two_classes_is_pearsons_correlation(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_matthews_of_more_classes_is_the_correlation_of_indicators(seed: int) -> None:
+def test_matthews_of_indicators(seed: int) -> None:
     # Gorodkin (2004): covariances of the one-hot matrices, summed over classes.
     answers, labels = _random(4, seed)
     given, wanted = (np.eye(4)[ids] - np.eye(4)[ids].mean(axis=0) for ids in (answers, labels))
@@ -102,7 +100,7 @@ def test_matthews_of_more_classes_is_the_correlation_of_indicators(seed: int) ->
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_f1_is_the_harmonic_mean_of_precision_and_recall(seed: int) -> None:
+def test_f1_is_harmonic_mean(seed: int) -> None:
     answers, labels = _random(3, seed)
     scores = []
     for label in range(3):
@@ -113,6 +111,6 @@ def test_f1_is_the_harmonic_mean_of_precision_and_recall(seed: int) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_is_a_field_and_sees_a_wrong_answer(metric: str) -> None:
+def test_metrics_are_fields(metric: str) -> None:
     right, wrong = _quality([0, 1, 1, 0], [0, 1, 1, 0], 2), _quality([0, 1, 0, 0], [0, 1, 1, 0], 2)
     assert getattr(right, metric) == 1.0 > getattr(wrong, metric)

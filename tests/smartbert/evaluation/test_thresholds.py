@@ -7,7 +7,7 @@ import pytest
 from smartbert.evaluation.curves import summarize
 from smartbert.evaluation.thresholds import choose_exit_threshold
 from smartbert_runtime.decisions.policy import Policy
-from tests.smartbert.evaluation.recordings import RECORDING, changing
+from tests.smartbert.evaluation.recordings_by_hand import RECORDING, changing
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,14 @@ from tests.smartbert.evaluation.recordings import RECORDING, changing
     # P(Binomial(299, 0.01) <= 0) = 0.99^299 = 0.0495; the other way round 0.99^298 = 0.0500 is just above 5 %.
     [(1, 505, 1.0), (2, 505, 0.0), (0, 299, 1.0), (1, 299, 0.0)],
 )
-def test_a_threshold_is_taken_only_when_the_texts_vouch_for_it(changed: int, texts: int, threshold: float) -> None:
+def test_certified_threshold(changed: int, texts: int, threshold: float) -> None:
     choice = choose_exit_threshold(changing(changed, texts), 0.5, max_disagreement=0.01, confidence=0.95)
     assert choice.certain
     assert choice.exit_threshold == threshold
     assert (choice.changed, choice.texts) == (changed if threshold else 0, texts)
 
 
-def test_too_few_texts_take_the_largest_threshold_that_changes_nothing() -> None:
+def test_too_few_texts() -> None:
     # 0.99^298 = 0.05003 > 0.05: not even "no answer changed" is enough.
     choice = choose_exit_threshold(changing(0, 298), 0.5, max_disagreement=0.01, confidence=0.95)
     assert (choice.exit_threshold, choice.changed, choice.certain) == (1.0, 0, False)
@@ -31,13 +31,13 @@ def test_too_few_texts_take_the_largest_threshold_that_changes_nothing() -> None
     assert (choice.exit_threshold, choice.changed, choice.certain) == (0.0, 0, False)
 
 
-def test_the_choice_stops_below_the_first_changed_answer() -> None:
+def test_choice_stops_at_first_failure() -> None:
     # RECORDING: full depth says 0, 0, 0; from 0.47 on B's answer becomes 1. Three texts vouch for nothing.
     choice = choose_exit_threshold(RECORDING, 0.5, max_disagreement=0.01, confidence=0.95)
     assert (choice.exit_threshold, choice.changed, choice.certain) == (0.46, 0, False)
 
 
-def test_the_choice_is_about_changed_answers_and_not_about_accuracy() -> None:
+def test_choice_counts_changed_answers() -> None:
     # The exit at 0.47 makes accuracy better (2/3 -> 1), and still counts as a change.
     better = summarize(RECORDING, Policy(exit_threshold=0.47), ()).accuracy
     assert better == 1.0
@@ -45,6 +45,6 @@ def test_the_choice_is_about_changed_answers_and_not_about_accuracy() -> None:
     assert choice.exit_threshold == 0.46
 
 
-def test_any_disagreement_allowed_takes_the_last_threshold() -> None:
+def test_any_disagreement_allowed() -> None:
     choice = choose_exit_threshold(changing(50, 60), 0.5, max_disagreement=1.0, confidence=0.95)
     assert (choice.exit_threshold, choice.changed) == (1.0, 50)

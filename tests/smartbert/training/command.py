@@ -1,4 +1,4 @@
-"""The training command's arguments for the tiny run of conftest.py, its texts in files as a user's are."""
+"""The arguments of smartbert-train for the tiny run of conftest.py, with its texts in files as a user's are."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tests.smartbert.conftest import DEV_TEXTS, TRAIN_TEXTS
 
 
 def arguments(encoder: Path, folder: Path, settings: TrainingSettings) -> list[str]:
-    """What to call smartbert-train with; the texts are written to `folder`, its output is FOLDER/ckpt."""
+    """The arguments; the texts are written to `folder`, the output is FOLDER/ckpt."""
     words = ["--model", str(encoder), "--output", str(folder / "ckpt")]
     for name, texts in (("train", TRAIN_TEXTS), ("dev", DEV_TEXTS)):
         lines = ["text\tlabel", *(f"{text}\t{'loud' if '!' in text else 'calm'}" for text in texts)]
         (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
         words += [f"--{name}-file", str(folder / f"{name}.tsv")]
-    # Every setting is given: what the command takes by default changes no test.
+    # Every setting is given, so that a change of defaults changes no test.
     for item in fields(settings):
         value, option = getattr(settings, item.name), item.name.replace("_", "-")
         if isinstance(value, bool):

@@ -1,12 +1,13 @@
-"""What test_ranks.py runs, in its own process and in two under torchrun: stages on the same texts, every loss noted.
+"""What test_processes.py runs, in its own process and in two under torchrun: stages on the same texts, all losses kept.
 
-torchrun --nproc_per_node 2 ranks_worker.py FOLDER, with CHECKPOINT, TEXTS, SETTINGS and COMMAND in it;
-what the stages of each of the settings did goes to FOUND.
+torchrun --nproc_per_node 2 processes_worker.py FOLDER, with CHECKPOINT, TEXTS, SETTINGS and COMMAND in it; the results
+of each of the settings go to RESULTS.
 """
 
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import sys
 from dataclasses import replace
@@ -21,7 +22,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from transformers import AutoTokenizer
 
 from smartbert.cli.train import main
-from smartbert.data.task_data import Split
+from smartbert.data.splits import Split
 from smartbert.evaluation.recording import tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training import losses
@@ -32,14 +33,16 @@ from smartbert.training.stages import run_stage
 from smartbert_runtime.errors import TrainingError
 
 CHECKPOINT, TEXTS, SETTINGS, COMMAND = "checkpoint", "texts.json", "settings.json", "command.json"
-FOUND = "found.json"
-LEFT = "threads-at-the-end-of-{rank}.json"
+RESULTS = "results.json"
+THREADS = "threads-at-the-end-of-{rank}.json"
 
 TEXTS_A_STEP = 8
 
+gc.freeze()  # as in tests/smartbert/conftest.py
+
 
 def train_both_stages(folder: Path, work: Path, settings: TrainingSettings) -> dict[str, Any]:
-    """Each batch's loss, averaged over the processes, and what the epochs' evaluations found."""
+    """Each batch's loss, averaged over the processes, and the figures of the epochs' evaluations."""
     settings = replace(settings, batch_size=TEXTS_A_STEP // settings.gradient_accumulation_steps // processes())
     model, splits, tokenizer = _open(folder)
     noted: list[Tensor] = []
@@ -50,7 +53,7 @@ def train_both_stages(folder: Path, work: Path, settings: TrainingSettings) -> d
 
     hook = register_module_forward_hook(note)
     logs = [
-        run_stage(stage, model, splits, tokenizer, settings, work, bar=False, say=lambda line: None) for stage in (1, 2)
+        run_stage(stage, model, splits, tokenizer, settings, work, bar=False, log=lambda line: None) for stage in (1, 2)
     ]
     hook.remove()
     losses = torch.stack(noted)
@@ -81,7 +84,7 @@ def _means() -> dict[str, float]:
     Process 0 holds theta, and 3 theta^2 over 1 text; process 1 holds 2 theta, and 5 theta^2 over 3 texts.
     """
     rank = dist.get_rank()
-    found = {}
+    results = {}
     for name in ("mean", "share"):
         theta = torch.tensor(2.0, requires_grad=True)
         if name == "mean":
@@ -92,12 +95,12 @@ def _means() -> dict[str, float]:
         assert theta.grad is not None
         both = torch.stack([loss.detach(), theta.grad])
         dist.all_reduce(both)  # as the Trainer averages losses and gradients
-        found[name], found[f"{name} gradient"] = (both / processes()).tolist()
-    return found
+        results[name], results[f"{name} gradient"] = (both / processes()).tolist()
+    return results
 
 
 def _poisoned(folder: Path, settings: TrainingSettings) -> list[str | None]:
-    """What each process raises when at the third step the weights of the second one alone are no numbers."""
+    """What each process raises when at the third step the weights of the second one only are not numbers."""
     model, splits, tokenizer = _open(folder)
     # No term whose value all processes share: the first one's own loss stays a number.
     settings = replace(settings, gate_lambda=0.0, batch_size=TEXTS_A_STEP // processes())
@@ -112,7 +115,7 @@ def _poisoned(folder: Path, settings: TrainingSettings) -> list[str | None]:
     hook = register_module_forward_pre_hook(poison)
     raised: str | None = None
     try:
-        run_stage(1, model, splits, tokenizer, settings, folder / "poisoned", bar=False, say=lambda line: None)
+        run_stage(1, model, splits, tokenizer, settings, folder / "poisoned", bar=False, log=lambda line: None)
     except TrainingError as err:
         raised = str(err)
     hook.remove()
@@ -122,38 +125,38 @@ def _poisoned(folder: Path, settings: TrainingSettings) -> list[str | None]:
 
 
 def _unreduced(folder: Path, settings: TrainingSettings) -> dict[str, Any]:
-    """As without ranks.py: each process by itself takes the means over its own texts."""
+    """As without processes.py: each process takes the means over its own texts only."""
     vars(losses).update(
         mean_over_processes=lambda value: value,
         share_of_mean=lambda total, count: total / count.clamp(min=1e-6),
     )
-    found = train_both_stages(folder, folder / "unreduced", replace(settings, stage1_epochs=1, soft_epochs=1))
+    results = train_both_stages(folder, folder / "unreduced", replace(settings, stage1_epochs=1, soft_epochs=1))
     vars(losses).update(mean_over_processes=mean_over_processes, share_of_mean=share_of_mean)
-    return found
+    return results
 
 
 def _note_threads(folder: Path, rank: int) -> None:
     """The names of the process's threads, Python's and the others."""
     names = [file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("*/comm")]
-    (folder / LEFT.format(rank=rank)).write_text(json.dumps(names), encoding="utf-8")
+    (folder / THREADS.format(rank=rank)).write_text(json.dumps(names), encoding="utf-8")
 
 
 def _under_torchrun(folder: Path) -> None:
-    # The command first: as for a user, it is what lets the processes join each other.
+    # The command first: as for a user, it is what joins the processes.
     sys.argv = ["smartbert-train", *json.loads((folder / COMMAND).read_text(encoding="utf-8"))]
     try:
         main()
     except SystemExit as end:
         if end.code:
             raise
-    found: dict[str, Any] = {"means": _means()}
+    results: dict[str, Any] = {"means": _means()}
     given = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     for name, settings in given.items():
-        found[name] = train_both_stages(folder, folder / name, TrainingSettings(**settings))
+        results[name] = train_both_stages(folder, folder / name, TrainingSettings(**settings))
     first = TrainingSettings(**next(iter(given.values())))
-    found |= {"poisoned": _poisoned(folder, first), "unreduced": _unreduced(folder, first)}
+    results |= {"poisoned": _poisoned(folder, first), "unreduced": _unreduced(folder, first)}
     if this_process().is_main_process:
-        (folder / FOUND).write_text(json.dumps(found), encoding="utf-8")
+        (folder / RESULTS).write_text(json.dumps(results), encoding="utf-8")
     # What is registered last runs first: this is what is left once the processes have left each other.
     atexit.unregister(leave_others)
     atexit.register(_note_threads, folder, dist.get_rank())

@@ -16,7 +16,7 @@ from tests.smartbert.conftest import TINY_SETTINGS
 GIVEN = replace(
     TINY_SETTINGS,
     stage1_epochs=5,
-    plain_epochs=1,
+    ungated_epochs=1,
     soft_epochs=2,
     eta1=0.1,
     eta2=0.2,
@@ -46,7 +46,7 @@ OF_LOSSES = {
     "contrast_padding": False,
     "distillation_temperature": 2.0,
 }
-NO_GATES = {"plain_epochs": 5, "soft_epochs": 0, **OF_GATES}
+NO_GATES = {"ungated_epochs": 5, "soft_epochs": 0, **OF_GATES}
 DEEBERT = {
     **OF_LOSSES,
     **NO_GATES,
@@ -58,7 +58,7 @@ DEEBERT = {
 PLAIN = {
     **OF_GATES,
     **OF_LOSSES,
-    "plain_epochs": 0,
+    "ungated_epochs": 0,
     "soft_epochs": 0,
     "stage2_epochs": 3,
     "stage2_learning_rate": 1e-3,
@@ -85,29 +85,29 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_arm_that_can_be_named_exists() -> None:
+def test_arm_names() -> None:
     assert tuple(ARMS) == ARM_NAMES == tuple(CHANGES)
 
 
 @pytest.mark.parametrize("arm", ARM_NAMES)
-def test_an_arm_changes_what_makes_it_and_what_it_does_not_use(arm: str) -> None:
+def test_settings_of_arm(arm: str) -> None:
     given = replace(GIVEN, arm=arm)
     assert asdict(settings_of(given)) == {**asdict(given), **CHANGES[arm]}
 
 
 @pytest.mark.parametrize("arm", ARM_NAMES)
-def test_an_arm_taken_twice_is_the_same_arm(arm: str) -> None:
+def test_settings_of_arm_are_stable(arm: str) -> None:
     once = settings_of(replace(GIVEN, arm=arm))
     assert settings_of(once) == once
 
 
-def test_the_truncated_arm_must_be_told_how_many_layers() -> None:
-    with pytest.raises(ConfigError, match="'truncated' needs to know how many layers") as caught:
+def test_truncated_needs_layers() -> None:
+    with pytest.raises(ConfigError, match="'truncated' needs a number of layers") as caught:
         settings_of(replace(GIVEN, arm="truncated", keep_layers=0))
     assert "--keep-layers" in caught.value.hint
     assert settings_of(replace(GIVEN, arm="plain", keep_layers=0)).keep_layers == 0
 
 
-def test_arms_differ_in_what_is_trained() -> None:
+def test_plain_and_gated_arms() -> None:
     assert [name for name, arm in ARMS.items() if arm.plain] == ["plain", "truncated"]
     assert [name for name, arm in ARMS.items() if arm.gated] == ["smartbert", "no-contrast", "no-hard"]

@@ -1,9 +1,8 @@
-"""A run killed with SIGKILL and resumed ends with the weights and the figures of one that was never broken."""
+"""A run killed with SIGKILL and resumed ends with the weights and figures of an unbroken one."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,45 +12,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from smartbert.cli.train import main
-from smartbert.data.task_data import TaskData
+from smartbert.data.splits import TaskData
 from smartbert.training.saved_epochs import MARKER
+from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import train
 from smartbert_runtime.errors import InputError
 from tests.helpers import run_main
-from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun
+from tests.smartbert.conftest import TINY_SETTINGS, TrainedRun, differing_weights, epochs, train_in
 from tests.smartbert.training.command import arguments
 from tests.smartbert.training.killing import Point, train_until
 
 # Three epochs: at least one is neither the last nor the best and is removed.
-SETTINGS = replace(TINY_SETTINGS, stage1_epochs=3, stage2_epochs=2)
+SETTINGS = replace(TINY_SETTINGS, stage1_epochs=3, stage2_epochs=2, batch_size=8)
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> Path:
-    """The checkpoint of an unbroken run with SETTINGS; read only."""
-    output = tmp_path_factory.mktemp("unbroken") / "ckpt"
-    train(str(encoder_dir), task_data, output, SETTINGS)
-    return output
+def unbroken(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> TrainedRun:
+    """An unbroken run with SETTINGS; read only."""
+    return train_in(tmp_path_factory.mktemp("unbroken"), encoder_dir, task_data, SETTINGS)
 
 
-def _kill(point: Point, encoder: Path, data: TaskData, output: Path, *, resume: bool) -> list[str]:
+def _kill(
+    point: Point, encoder: Path, data: TaskData, output: Path, *, resume: bool, settings: TrainingSettings = SETTINGS
+) -> list[str]:
     """Train up to the point; the epochs that were gone through on the way."""
-    run = train_until(point, encoder, data, output, SETTINGS, resume=resume)
+    run = train_until(point, encoder, data, output, settings, resume=resume)
     assert run.exit_code == -signal.SIGKILL, (point, run)
     assert not output.exists()
-    return _epochs(run.said)
-
-
-def _epochs(said: tuple[str, ...] | list[str]) -> list[str]:
-    return [line.split("  ")[0] for line in said if "epoch" in line]
+    return epochs(run.log)
 
 
 def _saved(stage: Path) -> dict[str, bool]:
-    """The stage's epochs in their order, and whether each is marked as whole."""
+    """The stage's epochs in their order, and whether each is marked as complete."""
     folders = sorted(stage.glob("checkpoint-*"), key=lambda folder: int(folder.name.rpartition("-")[2]))
     return {folder.name: (folder / MARKER).exists() for folder in folders}
 
@@ -67,14 +61,10 @@ def _report(checkpoint: Path) -> dict[str, Any]:
 
 def _assert_same(one: Path, other: Path) -> None:
     assert _report(one) == _report(other)
-    first, second = (load_file(checkpoint / "model.safetensors") for checkpoint in (one, other))
-    assert list(first) == list(second)
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert differing_weights(one, other) == []
 
 
-def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
-    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_killed_again_and_again(unbroken: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     output = tmp_path / "ckpt"
     stage1, stage2 = (tmp_path / "ckpt.partial" / name for name in ("stage1", "stage2"))
     steps = -(-len(task_data.train) // SETTINGS.batch_size)
@@ -94,8 +84,8 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
 
     # The second epoch again; killed in stage 2, its first epoch half written.
     point = Point(event="open", path=f"*/stage2/{first}/trainer_state.json")
-    epochs = ["stage 1: epoch 2", "stage 1: epoch 3", "stage 2: epoch 1"]
-    assert _kill(point, encoder_dir, task_data, output, resume=True) == epochs
+    expected = ["stage 1: epoch 2", "stage 1: epoch 3", "stage 2: epoch 1"]
+    assert _kill(point, encoder_dir, task_data, output, resume=True) == expected
     assert _saved(stage2) == {first: False}
 
     # Between the two epochs of stage 2, the first one just marked.
@@ -103,83 +93,66 @@ def test_a_run_killed_again_and_again_ends_as_an_unbroken_one(
     assert _kill(point, encoder_dir, task_data, output, resume=True) == ["stage 2: epoch 1", "stage 2: epoch 2"]
     assert _saved(stage2) == {first: True}
 
-    # All is trained and written, but has not taken the place of OUTPUT yet.
+    # All is trained and written, but not renamed to OUTPUT yet.
     point = Point(event="os.rename", path="*/.ckpt.*")
     assert _kill(point, encoder_dir, task_data, output, resume=True) == ["stage 2: epoch 2"]
 
-    said: list[str] = []
-    train(str(encoder_dir), task_data, output, SETTINGS, resume=True, say=said.append)
-    assert _epochs(said) == []
-    _assert_same(output, unbroken)
+    log: list[str] = []
+    train(str(encoder_dir), task_data, output, SETTINGS, resume=True, log=log.append)
+    assert epochs(log) == []
+    _assert_same(output, unbroken.output)
     assert not output.with_name("ckpt.partial").exists()
 
 
-def test_a_run_killed_while_it_removes_an_epoch_ends_as_an_unbroken_one(
-    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+def test_killed_while_removing_an_epoch(
+    unbroken: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
 ) -> None:
     output = tmp_path / "ckpt"
+    unbroken.interrupt_at("stage 1: epoch 3", output)
     removing = Point(event="shutil.rmtree", path="*/stage1/checkpoint-*")
-    _kill(removing, encoder_dir, task_data, output, resume=False)
+    _kill(removing, encoder_dir, task_data, output, resume=True)
     saved = _saved(tmp_path / "ckpt.partial" / "stage1")
     assert list(saved.values()).count(False) == 1  # the one being removed has lost its marker first
     assert list(saved.values())[-1]
     _kill(removing, encoder_dir, task_data, output, resume=True)  # once more, while what is left is removed
     train(str(encoder_dir), task_data, output, SETTINGS, resume=True)
-    _assert_same(output, unbroken)
-
-
-def test_an_encoder_is_known_by_its_content_not_by_its_path(
-    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
-    output = tmp_path / "ckpt"
-    _kill(Point(event="os.mkdir", path="*/stage2"), encoder_dir, task_data, output, resume=False)
-    moved = Path(shutil.copytree(encoder_dir, tmp_path / encoder_dir.name))
-    weights = load_file(moved / "model.safetensors")
-    first = min(weights)
-    save_file({**weights, first: weights[first] + 1.0}, moved / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(InputError, match="begun with another model"):
-        train(str(moved), task_data, output, SETTINGS, resume=True)
-    shutil.copy(encoder_dir / "model.safetensors", moved)
-    train(str(moved), task_data, output, SETTINGS, resume=True)
-    _assert_same(output, unbroken)
+    _assert_same(output, unbroken.output)
 
 
 CLEANING = {
-    "before the working files are put aside": Point(event="os.rename", path="*/ckpt.partial"),
-    "while they are removed": Point(event="shutil.rmtree", path="*/.ckpt.partial.removed*"),
+    "before the working folder is moved aside": Point(event="os.rename", path="*/ckpt.partial"),
+    "while it is removed": Point(event="shutil.rmtree", path="*/.ckpt.partial.removed*"),
 }
 
 
 @pytest.mark.parametrize("moment", CLEANING)
-def test_a_run_killed_when_all_is_written_is_finished(
-    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path, moment: str
+def test_killed_when_all_is_written(
+    unbroken: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path, moment: str
 ) -> None:
     output = tmp_path / "ckpt"
-    # The last time: the working folder of a fresh run is removed first of all, if there is one.
-    killed = train_until(CLEANING[moment], encoder_dir, task_data, output, SETTINGS, resume=False)
+    unbroken.interrupt_at("exit threshold", output)
+    killed = train_until(CLEANING[moment], encoder_dir, task_data, output, SETTINGS, resume=True)
     assert killed.exit_code == -signal.SIGKILL
-    _assert_same(output, unbroken)
-    said: list[str] = []
-    report = train(str(encoder_dir), task_data, output, SETTINGS, resume=True, say=said.append)
-    assert said == [f"{output} is finished: nothing is left to resume"]
+    _assert_same(output, unbroken.output)
+    log: list[str] = []
+    report = train(str(encoder_dir), task_data, output, SETTINGS, resume=True, log=log.append)
+    assert log == [f"{output} is finished: nothing is left to resume"]
     assert json.loads(json.dumps(asdict(report))) == json.loads((output / "training_report.json").read_text())
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["ckpt"]
     with pytest.raises(InputError, match="exists already"):  # it is finished for these settings only
         train(str(encoder_dir), task_data, output, replace(SETTINGS, seed=8), resume=True)
 
 
-def test_a_run_killed_before_it_noted_what_it_is_begins_with_resume(
-    unbroken: Path, encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_killed_while_beginning(trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     output = tmp_path / "ckpt"
     noting = Point(event="os.rename", path="*/run.partial")
-    _kill(noting, encoder_dir, task_data, output, resume=False)
+    _kill(noting, encoder_dir, task_data, output, resume=False, settings=TINY_SETTINGS)
     assert [file.name for file in (tmp_path / "ckpt.partial").iterdir()] == ["run.partial"]
-    train(str(encoder_dir), task_data, output, SETTINGS, resume=True)
-    _assert_same(output, unbroken)
+    train(str(encoder_dir), task_data, output, TINY_SETTINGS, resume=True)
+    _assert_same(output, trained.output)
 
 
-def test_the_command_killed_from_outside_goes_on_with_resume(
+def test_command_killed_from_outside(
     trained: TrainedRun,
     encoder_dir: Path,
     tmp_path: Path,
@@ -201,5 +174,5 @@ def test_the_command_killed_from_outside_goes_on_with_resume(
 
     again = run_main(main, *options, "--resume", monkeypatch=monkeypatch, capsys=capsys)
     assert again.code == 0, again.err
-    assert _epochs(again.err.splitlines())[0] != "stage 1: epoch 1"
+    assert epochs(again.err.splitlines())[0] != "stage 1: epoch 1"
     _assert_same(tmp_path / "ckpt", trained.output)

@@ -1,4 +1,4 @@
-"""order.py: like lengths together, another order each epoch, and one order for any number of processes."""
+"""length_grouping.py: like lengths together, another order each epoch, and one order for any number of processes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_every_text_comes_once() -> None:
     assert len(LengthGrouped(LENGTHS, 8, seed=7, epoch=lambda: 0)) == len(LENGTHS)
 
 
-def test_the_texts_of_a_step_are_of_like_length() -> None:
+def test_steps_of_like_length() -> None:
     assert _spread(_order()) < _spread(list(range(len(LENGTHS)))) / 2
 
 
-def test_the_order_follows_from_seed_and_epoch_alone() -> None:
+def test_order_depends_on_seed_and_epoch() -> None:
     before = _order()
     torch.manual_seed(12345)  # a resumed run, or another process, has drawn other numbers
     assert _order() == before
@@ -40,13 +40,13 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert _order(seed=8) != before
 
 
-def test_the_epoch_is_asked_for_when_it_begins() -> None:
+def test_epoch_is_read_when_it_begins() -> None:
     epochs = iter((0, 1))
     sampler = LengthGrouped(LENGTHS, 8, seed=7, epoch=lambda: next(epochs))
     assert [list(sampler), list(sampler)] == [_order(epoch=0), _order(epoch=1)]
 
 
-def test_two_processes_share_each_step_of_one() -> None:
+def test_two_processes_share_each_step() -> None:
     # As accelerate deals: batch 2k to process 0, batch 2k + 1 to process 1.
     alone = list(BatchSampler(LengthGrouped(LENGTHS, 8, seed=7, epoch=lambda: 3), 8, drop_last=False))
     halves = [

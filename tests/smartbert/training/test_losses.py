@@ -38,7 +38,7 @@ def _both(this_bsw: Tensor, next_bsw: Tensor, valid_bs: Tensor) -> tuple[float, 
     return first, second
 
 
-def test_hard_weight_is_0_or_1_forward_and_soft_backward() -> None:
+def test_hard_weight() -> None:
     soft_b = torch.tensor([0.2, 0.5, 0.7], requires_grad=True)
     hard_b = hard_weight(soft_b)
     assert hard_b.tolist() == [0.0, 1.0, 1.0]
@@ -47,11 +47,11 @@ def test_hard_weight_is_0_or_1_forward_and_soft_backward() -> None:
     assert soft_b.grad.tolist() == [2.0, 3.0, 5.0]  # gradient 1 for all, times what comes from above
 
 
-def test_hard_weight_follows_its_threshold() -> None:
+def test_hard_weight_threshold() -> None:
     assert hard_weight(torch.tensor([0.2, 0.5, 0.7]), threshold=0.6).tolist() == [0.0, 0.0, 1.0]
 
 
-def test_gate_penalty_divides_by_the_sum_of_batch_means() -> None:
+def test_gate_penalty() -> None:
     # Batch means 0.3 and 0.7, so G = 1.0 and the penalty 0.05 / 1.000001; each of 2 rows moves its mean by a half:
     # gradient -0.05 / G^2 / 2 = -0.025 everywhere.
     soft_bl = torch.tensor([[0.2, 0.6], [0.4, 0.8]], requires_grad=True)
@@ -62,11 +62,11 @@ def test_gate_penalty_divides_by_the_sum_of_batch_means() -> None:
     assert soft_bl.grad.flatten().tolist() == pytest.approx([-0.025] * 4, rel=1e-5)
 
 
-def test_gate_penalty_stays_finite_when_nothing_is_skipped() -> None:
+def test_gate_penalty_without_skips() -> None:
     assert gate_penalty(torch.zeros(2, 3), 0.05).item() == pytest.approx(0.05 / 1e-6)
 
 
-def test_target_penalty_is_the_square_of_what_runs_beyond_the_target() -> None:
+def test_target_penalty() -> None:
     # Run: 4 - 1 = 3 and 4 - 0.5 = 3.5 layers, 3.25 on average; target 2: (1.625 - 1)^2 = 0.390625.
     # Each gate of 2 rows moves the mean by -1/2: gradient 2 x 0.625 / 2 x (-1/2) = -0.3125 everywhere.
     soft_bl = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, 0.0, 0.0]], requires_grad=True)
@@ -77,7 +77,7 @@ def test_target_penalty_is_the_square_of_what_runs_beyond_the_target() -> None:
     assert soft_bl.grad.flatten().tolist() == pytest.approx([-0.3125] * 8)
 
 
-def test_target_penalty_stops_pushing_at_the_target() -> None:
+def test_target_penalty_below_target() -> None:
     for target in (3.25, 3.5, 12.0):
         soft_bl = torch.tensor([[0.25, 0.25, 0.25, 0.25], [0.5, 0.0, 0.0, 0.0]], requires_grad=True)
         penalty = target_penalty(soft_bl, target)
@@ -86,8 +86,8 @@ def test_target_penalty_stops_pushing_at_the_target() -> None:
         assert penalty.item() == 0.0 and soft_bl.grad.abs().sum().item() == 0.0
 
 
-def test_target_penalty_is_about_the_mean_and_not_about_each_text() -> None:
-    # One text runs all 4 layers, the other none: 2 on average, as was asked for.
+def test_target_penalty_of_the_mean() -> None:
+    # One text runs all 4 layers, the other none: 2 on average, which is the target.
     assert target_penalty(torch.tensor([[0.0] * 4, [1.0] * 4]), 2.0).item() == 0.0
 
 
@@ -95,7 +95,7 @@ LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 0.3, -0.2], [-1.0, 1.5, 1.0], [0.
 
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 4.0), (1.0, 0.0, 3.0)])
-def test_classification_loss_and_its_gradient_are_torchs_weighted_cross_entropy(
+def test_classification_loss_matches_torch(
     weights: tuple[float, ...] | None,
 ) -> None:
     weights_c = None if weights is None else torch.tensor(weights)
@@ -110,7 +110,7 @@ def test_classification_loss_and_its_gradient_are_torchs_weighted_cross_entropy(
     assert torch.allclose(ours_bc.grad, theirs_bc.grad, rtol=1e-5, atol=1e-8)
 
 
-def test_a_batch_of_labels_that_weigh_nothing_loses_nothing_and_is_a_number() -> None:
+def test_classification_loss_of_zero_weights() -> None:
     # torch's own mean is 0 / 0 here.
     logits_bc = LOGITS.clone().requires_grad_()
     loss = classification_loss(logits_bc, torch.tensor([1, 1, 1, 1]), torch.tensor([1.0, 0.0, 3.0]))
@@ -119,7 +119,7 @@ def test_a_batch_of_labels_that_weigh_nothing_loses_nothing_and_is_a_number() ->
     assert loss.item() == 0.0 and logits_bc.grad.abs().sum().item() == 0.0
 
 
-def test_distillation_loss_equals_the_hand_computed_example() -> None:
+def test_distillation_loss() -> None:
     # Teacher (1/2, 1/2), student (1/4, 3/4): KL = (ln 2 + ln 2/3) / 2 = ln(4/3) / 2. A second text that agrees: half.
     student_bc = torch.tensor([[0.0, math.log(3.0)], [1.0, 2.0]])
     teacher_bc = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
@@ -129,20 +129,20 @@ def test_distillation_loss_equals_the_hand_computed_example() -> None:
     assert distillation_loss(2 * student_bc, 2 * teacher_bc, 2.0).item() == pytest.approx(4 * expected, rel=1e-5)
 
 
-def test_distillation_loss_asks_for_the_teachers_answer_and_not_the_other_way_round() -> None:
+def test_distillation_loss_direction() -> None:
     # KL(teacher || student), where the reverse would be (ln 1/2) / 4 + 3 (ln 3/2) / 4 = 0.1308, not 0.1438.
     student_bc, teacher_bc = torch.tensor([[0.0, math.log(3.0)]]), torch.zeros(1, 2)
     assert distillation_loss(student_bc, teacher_bc, 1.0).item() == pytest.approx(0.1438, abs=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_distillation_loss_is_zero_for_equal_answers(temperature: float) -> None:
+def test_distillation_loss_of_equal_outputs(temperature: float) -> None:
     # A constant added to all logits of a text changes no answer.
     assert distillation_loss(LOGITS, LOGITS.clone(), temperature).item() == pytest.approx(0.0, abs=1e-6)
     assert distillation_loss(LOGITS, LOGITS + 3.0, temperature).item() == pytest.approx(0.0, abs=1e-5)
 
 
-def test_distillation_moves_the_student_toward_the_teacher_who_gets_no_gradient() -> None:
+def test_distillation_gradient() -> None:
     student_bc = torch.tensor([[0.0, math.log(3.0)]], requires_grad=True)
     teacher_bc = torch.zeros(1, 2, requires_grad=True)
     distillation_loss(student_bc, teacher_bc, 1.0).backward()
@@ -152,18 +152,18 @@ def test_distillation_moves_the_student_toward_the_teacher_who_gets_no_gradient(
     assert student_bc.grad[0].tolist() == pytest.approx([-0.25, 0.25], abs=1e-6)
 
 
-def test_contrast_in_both_forms_equals_the_hand_computed_example() -> None:
+def test_contrast() -> None:
     first, second = _both(THIS, NEXT, torch.ones(1, 2, dtype=torch.bool))
     assert first == pytest.approx(STAGE1, abs=1e-6)
     assert second == pytest.approx(STAGE2, abs=1e-6)
 
 
-def test_contrast_keeps_the_positive_in_the_sum_unless_told_otherwise() -> None:
+def test_contrast_default_form() -> None:
     loss = cross_layer_contrast(THIS, NEXT, torch.ones(1, 2, dtype=torch.bool), temperature=0.5)
     assert loss.item() == pytest.approx(STAGE1, abs=1e-6)
 
 
-def test_contrast_divides_by_the_temperature() -> None:
+def test_contrast_temperature() -> None:
     # At 1.0 the same similarities are [[1.0, 0.6], [0.0, 0.8]]: stage 2 gives ((0.6 - 1.0) + (0.0 - 0.8)) / 2 = -0.6.
     loss = cross_layer_contrast(
         THIS, NEXT, torch.ones(1, 2, dtype=torch.bool), temperature=1.0, positive_in_denominator=False
@@ -171,7 +171,7 @@ def test_contrast_divides_by_the_temperature() -> None:
     assert loss.item() == pytest.approx(-0.6, abs=1e-6)
 
 
-def test_padding_that_is_masked_changes_nothing_and_gets_no_gradient() -> None:
+def test_contrast_with_masked_padding() -> None:
     padding = torch.tensor([[[-1.0, 0.0]]])
     this_bsw = torch.cat([THIS, padding], dim=1).requires_grad_()
     next_bsw = torch.cat([NEXT, -padding], dim=1).requires_grad_()
@@ -184,7 +184,7 @@ def test_padding_that_is_masked_changes_nothing_and_gets_no_gradient() -> None:
         assert tensor.grad[0, :2].abs().sum() > 0.1
 
 
-def test_padding_that_is_counted_joins_the_sums_and_the_mean() -> None:
+def test_contrast_with_counted_padding() -> None:
     # A third token, this = next = (1, 0): similarities / 0.5 = [[2.0, 1.2, 2.0], [0.0, 1.6, 0.0], [2.0, 1.2, 2.0]].
     padding = torch.tensor([[[1.0, 0.0]]])
     this_bsw, next_bsw = torch.cat([THIS, padding], dim=1), torch.cat([NEXT, padding], dim=1)
@@ -197,7 +197,7 @@ def test_padding_that_is_counted_joins_the_sums_and_the_mean() -> None:
     assert second == pytest.approx((2 * without + middle_without) / 3, abs=1e-6)
 
 
-def test_the_mean_is_over_tokens_and_not_over_sequences() -> None:
+def test_contrast_mean_is_over_tokens() -> None:
     # A second sequence of one valid token: stage 1 counts it with -log(e^p / e^p) = 0, so 2 tokens' losses over 3;
     # stage 2 leaves it out, so its mean stays that of the first sequence.
     this_bsw, next_bsw = THIS.repeat(2, 1, 1), NEXT.repeat(2, 1, 1)
@@ -205,7 +205,7 @@ def test_the_mean_is_over_tokens_and_not_over_sequences() -> None:
     assert _both(this_bsw, next_bsw, valid_bs) == pytest.approx((STAGE1 * 2 / 3, STAGE2), abs=1e-6)
 
 
-def test_sequences_without_negatives_give_zero_and_no_nan_gradients() -> None:
+def test_contrast_without_negatives() -> None:
     this_bsw, next_bsw = THIS.repeat(2, 1, 1).requires_grad_(), NEXT.repeat(2, 1, 1).requires_grad_()
     valid_bs = torch.tensor([[True, False], [False, False]])
     loss = cross_layer_contrast(this_bsw, next_bsw, valid_bs, temperature=0.5, positive_in_denominator=False)
@@ -216,7 +216,7 @@ def test_sequences_without_negatives_give_zero_and_no_nan_gradients() -> None:
         assert tensor.grad.abs().sum().item() == 0.0  # a NaN would fail here too
 
 
-def test_a_sequence_without_negatives_does_not_spoil_the_gradients_of_the_others() -> None:
+def test_contrast_gradients_beside_lone_token() -> None:
     alone = THIS.clone().requires_grad_()
     cross_layer_contrast(
         alone, NEXT, torch.tensor([[True, True]]), temperature=0.5, positive_in_denominator=False

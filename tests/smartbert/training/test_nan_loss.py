@@ -1,4 +1,4 @@
-"""A loss that is no number: the run stops with a named error, and what was saved before is kept and is good."""
+"""A loss that is not a number: the run stops with a named error, and the epochs saved before it are kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from smartbert.cli.train import main
-from smartbert.data.task_data import TaskData
+from smartbert.data.splits import TaskData
 from smartbert.training.objectives import Objective
 from smartbert.training.saved_epochs import MARKER
 from smartbert.training.settings import TrainingSettings
 from smartbert.training.train import train
 from smartbert_runtime.errors import TrainingError
 from tests.helpers import assert_named_error, run_main
-from tests.smartbert.conftest import TINY_SETTINGS
+from tests.smartbert.conftest import TINY_SETTINGS, epochs
 from tests.smartbert.training.command import arguments
 
 # So large that the first steps overflow float32.
@@ -66,7 +66,7 @@ def _steps(data: TaskData, settings: TrainingSettings = TINY_SETTINGS) -> int:
     return -(-len(data.train) // settings.batch_size)
 
 
-def test_the_command_names_the_step_keeps_the_last_epoch_and_exits_with_1(
+def test_command_names_step_and_kept_epoch(
     encoder_dir: Path,
     task_data: TaskData,
     tmp_path: Path,
@@ -83,15 +83,13 @@ def test_the_command_names_the_step_keeps_the_last_epoch_and_exits_with_1(
     _assert_saved(tmp_path / "ckpt.partial" / "stage1", steps, 2 * steps)
     _assert_saved(tmp_path / "ckpt.partial" / "stage2")
 
-    # And what the hint says helps.
+    # And following the hint helps.
     options = arguments(encoder_dir, tmp_path, TINY_SETTINGS)
     run = run_main(main, *options, "--overwrite", monkeypatch=monkeypatch, capsys=capsys)
     assert run.code == 0, run.err
 
 
-def test_a_loss_that_overflows_before_any_epoch_was_saved_says_so(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_overflow_before_first_epoch(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     settings = replace(TINY_SETTINGS, learning_rate=HUGE_RATE, head_learning_rate=HUGE_RATE)
     with pytest.raises(TrainingError, match="the loss of step 2 is nan; no epoch was saved yet") as caught:
         train(str(encoder_dir), task_data, tmp_path / "ckpt", settings)
@@ -99,7 +97,7 @@ def test_a_loss_that_overflows_before_any_epoch_was_saved_says_so(
     _assert_saved(tmp_path / "ckpt.partial" / "stage1")
 
 
-def test_after_the_first_epoch_that_epoch_is_kept(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
+def test_first_epoch_is_kept(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     steps = _steps(task_data)
     kept = tmp_path / "ckpt.partial" / "stage1" / f"checkpoint-{steps}"
     with _no_gradient_at(steps + 2), pytest.raises(TrainingError) as caught:
@@ -109,24 +107,20 @@ def test_after_the_first_epoch_that_epoch_is_kept(encoder_dir: Path, task_data: 
     _assert_saved(kept.parent, steps)
 
 
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_an_epoch_whose_last_step_breaks_the_weights_is_not_saved(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path, epochs: int
-) -> None:
-    # No loss of this epoch was anything but a number; after the stage's last step there is none to tell.
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_broken_epoch_is_not_saved(encoder_dir: Path, task_data: TaskData, tmp_path: Path, epoch: int) -> None:
+    # All losses of this epoch were numbers; after the stage's last step there is none that could show it.
     steps = _steps(task_data)
-    with _no_gradient_at(epochs * steps), pytest.raises(TrainingError) as caught:
+    with _no_gradient_at(epoch * steps), pytest.raises(TrainingError) as caught:
         train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS)
-    assert str(caught.value).startswith(f"after step {epochs * steps} there are weights that are no numbers; ")
-    _assert_saved(tmp_path / "ckpt.partial" / "stage1", *([steps] if epochs == 2 else []))
+    assert str(caught.value).startswith(f"after step {epoch * steps} some weights are not numbers; ")
+    _assert_saved(tmp_path / "ckpt.partial" / "stage1", *([steps] if epoch == 2 else []))
 
 
-def test_a_run_stopped_by_a_passing_fault_can_be_resumed(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_resume_after_passing_fault(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     with _no_gradient_at(_steps(task_data) + 2), pytest.raises(TrainingError):
         train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS)
-    said: list[str] = []
-    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS, resume=True, say=said.append)
-    assert [line.split("  ")[0] for line in said if "epoch" in line] == ["stage 1: epoch 2", "stage 2: epoch 1"]
+    log: list[str] = []
+    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS, resume=True, log=log.append)
+    assert epochs(log) == ["stage 1: epoch 2", "stage 2: epoch 1"]
     assert (tmp_path / "ckpt" / "model.safetensors").is_file()

@@ -71,7 +71,7 @@ def _stage2_by_hand(objective: Stage2, batch: Batch, skip_probability: float) ->
 
 
 @pytest.mark.parametrize(("phase", "other"), [(Phase.SOFT, Phase.HARD), (Phase.HARD, Phase.SOFT)])
-def test_stage_1_loss_is_the_methods_formula(
+def test_stage_1_formula(
     fresh_model: SmartBertForSequenceClassification, batch: Batch, phase: Phase, other: Phase
 ) -> None:
     objective = Stage1(fresh_model, SETTINGS).eval()  # no dropout: both sides see the same numbers
@@ -82,7 +82,7 @@ def test_stage_1_loss_is_the_methods_formula(
     assert abs(loss_of(objective, batch).item() - expected) > 1e-3  # soft and hard are told apart
 
 
-def test_stage_1_counts_padding_when_asked_to(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
+def test_stage_1_contrast_on_padding(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage1(fresh_model, replace(SETTINGS, contrast_padding=True)).eval()
     expected = _stage1_by_hand(objective, batch, torch.ones_like(batch["attention_mask"], dtype=torch.bool))
     assert loss_of(objective, batch).item() == pytest.approx(expected, rel=1e-5)
@@ -90,9 +90,7 @@ def test_stage_1_counts_padding_when_asked_to(fresh_model: SmartBertForSequenceC
     assert abs(masked - expected) > 1e-2
 
 
-def test_stage_1_without_contrast_is_cross_entropy_and_penalty(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_stage_1_without_contrast(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage1(fresh_model, BARE).eval()
     objective.phase = Phase.HARD  # the inference path then, so the last head's own answer
     expected = cross_entropy(
@@ -103,7 +101,7 @@ def test_stage_1_without_contrast_is_cross_entropy_and_penalty(
 
 
 @pytest.mark.parametrize("phase", [Phase.SOFT, Phase.HARD])
-def test_stage_1_moves_backbone_gates_last_head_and_contrast_heads_only(
+def test_stage_1_trained_parameters(
     fresh_model: SmartBertForSequenceClassification, batch: Batch, phase: Phase
 ) -> None:
     objective = Stage1(fresh_model, SETTINGS).train()
@@ -119,9 +117,7 @@ def test_stage_1_moves_backbone_gates_last_head_and_contrast_heads_only(
 
 
 @pytest.mark.parametrize("skip_threshold", [0.5, 0.05])
-def test_stage_2_loss_is_the_methods_formula(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch, skip_threshold: float
-) -> None:
+def test_stage_2_formula(fresh_model: SmartBertForSequenceClassification, batch: Batch, skip_threshold: float) -> None:
     fresh_model.config.skip_threshold = skip_threshold
     objective = Stage2(fresh_model, SETTINGS).eval()
     expected = _stage2_by_hand(objective, batch, skip_threshold)
@@ -130,9 +126,7 @@ def test_stage_2_loss_is_the_methods_formula(
     assert abs(other - expected) > 1e-4  # the path, and so the loss, depends on the threshold
 
 
-def test_stage_2_moves_early_exit_heads_and_contrast_heads_only(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_stage_2_trained_parameters(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage2(fresh_model, SETTINGS).train()
     objective(**batch)["loss"].backward()
     assert without_gradient(fresh_model.exits[:-1]) == []
@@ -142,9 +136,7 @@ def test_stage_2_moves_early_exit_heads_and_contrast_heads_only(
         assert not any(parameter.requires_grad for parameter in part.parameters())
 
 
-def test_stage_2_keeps_what_is_frozen_in_evaluation_mode(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_stage_2_frozen_modules(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage2(fresh_model, SETTINGS).train()
     for part in (fresh_model.backbone, fresh_model.gates[0], fresh_model.gates[3], fresh_model.exits[-1]):
         assert not any(module.training for module in part.modules())
@@ -155,12 +147,12 @@ def test_stage_2_keeps_what_is_frozen_in_evaluation_mode(
     assert torch.equal(first, loss_of(objective.eval(), batch))
 
 
-def test_stage_1_trains_with_dropout(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
+def test_stage_1_dropout(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage1(fresh_model, SETTINGS).train()
     assert not torch.equal(objective(**batch)["loss"], objective(**batch)["loss"])
 
 
-def test_stage_2_of_a_two_layer_encoder_has_no_contrast_to_divide_by(batch: Batch) -> None:
+def test_stage_2_of_two_layers(batch: Batch) -> None:
     # L = 2: one early exit, no pair of neighboring exits, L - 2 = 0.
     torch.manual_seed(0)
     encoder = {**make_encoder_config().to_dict(), "num_hidden_layers": 2}
@@ -172,7 +164,7 @@ def test_stage_2_of_a_two_layer_encoder_has_no_contrast_to_divide_by(batch: Batc
 
 
 @pytest.mark.parametrize("stage", [Stage1, Stage2])
-def test_contrast_heads_never_reach_the_checkpoint(
+def test_contrast_heads_are_not_saved(
     fresh_model: SmartBertForSequenceClassification, stage: type[Stage1] | type[Stage2]
 ) -> None:
     before = list(fresh_model.state_dict())
@@ -182,9 +174,7 @@ def test_contrast_heads_never_reach_the_checkpoint(
     assert any(name.startswith("contrast.") for name in objective.state_dict())
 
 
-def test_evaluation_gives_what_every_gate_and_head_said(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_evaluation_outputs(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     output = Stage1(fresh_model, SETTINGS).eval()(**batch)
     run = fresh_model.full_pass(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])
     assert torch.equal(output["skip_logits"], run.skip_logits_bl)
@@ -193,7 +183,7 @@ def test_evaluation_gives_what_every_gate_and_head_said(
     assert list(Stage1(fresh_model, SETTINGS).train()(**batch)) == ["loss"]
 
 
-def test_class_weights_weigh_each_labels_errors(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
+def test_class_weights(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     # Without contrast and penalty the loss is the cross entropy alone: a weighted mean, sum(w e) / sum(w).
     weights = (0.5, 2.0, 4.0)
     objective = Stage1(fresh_model, BARE, weights).eval()

@@ -34,11 +34,9 @@ from tests.smartbert.training.formulas import (
 )
 
 
-def test_the_plain_phase_trains_the_network_as_if_it_had_no_gates(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_ungated_phase(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage1(fresh_model, SETTINGS).eval()
-    objective.phase = Phase.PLAIN
+    objective.phase = Phase.UNGATED
     loss = loss_of(objective, batch)
     projections = []
     with torch.no_grad():
@@ -60,9 +58,7 @@ def test_the_plain_phase_trains_the_network_as_if_it_had_no_gates(
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_a_model_without_gates_has_the_plain_loss_in_every_phase(
-    model: SmartBertForSequenceClassification, batch: Batch, phase: Phase
-) -> None:
+def test_gateless_model_in_every_phase(model: SmartBertForSequenceClassification, batch: Batch, phase: Phase) -> None:
     ungated = with_config(model, gates=False)
     objective = Stage1(ungated, replace(BARE, gate_lambda=0.7, target_layers=1.0)).eval()
     objective.phase = phase
@@ -71,9 +67,7 @@ def test_a_model_without_gates_has_the_plain_loss_in_every_phase(
 
 
 @pytest.mark.parametrize("phase", [Phase.SOFT, Phase.HARD])
-def test_a_target_takes_the_place_of_lambda_over_g(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch, phase: Phase
-) -> None:
+def test_target_replaces_lambda(fresh_model: SmartBertForSequenceClassification, batch: Batch, phase: Phase) -> None:
     # eta1 0: the loss is cross entropy and penalty. Without a target and lambda it is the cross entropy alone.
     objectives = [
         Stage1(fresh_model, settings).eval() for settings in (BARE, replace(BARE, gate_lambda=0.7, target_layers=1.5))
@@ -93,11 +87,9 @@ def test_a_target_takes_the_place_of_lambda_over_g(
     assert both - task == pytest.approx((run / 1.5 - 1.0) ** 2, rel=1e-4)
 
 
-def test_joint_exits_add_the_mean_loss_of_the_early_heads_to_stage_1(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_joint_exits_loss(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage1(fresh_model, replace(BARE, joint_exits=0.25)).eval()
-    objective.phase = Phase.PLAIN
+    objective.phase = Phase.UNGATED
     with torch.no_grad():
         early = early_heads(fresh_model, *embed(fresh_model, batch))
         task = cross_entropy(full_depth(fresh_model, batch), batch["labels"])
@@ -106,7 +98,7 @@ def test_joint_exits_add_the_mean_loss_of_the_early_heads_to_stage_1(
 
 
 @pytest.mark.parametrize("phase", list(Phase))
-def test_joint_exits_move_the_early_heads_in_stage_1(
+def test_joint_exits_trained_parameters(
     fresh_model: SmartBertForSequenceClassification, batch: Batch, phase: Phase
 ) -> None:
     objective = Stage1(fresh_model, replace(SETTINGS, joint_exits=0.25)).train()
@@ -115,12 +107,10 @@ def test_joint_exits_move_the_early_heads_in_stage_1(
     assert without_gradient(fresh_model.exits) == []
 
 
-def test_joint_exits_share_stage_1_with_the_last_heads_answers(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_joint_exits_distillation(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     settings = replace(BARE, joint_exits=0.25, distillation=0.4, distillation_temperature=3.0)
     objective = Stage1(fresh_model, settings).eval()
-    objective.phase = Phase.PLAIN
+    objective.phase = Phase.UNGATED
     with torch.no_grad():
         early = early_heads(fresh_model, *embed(fresh_model, batch))
         teacher_bc = full_depth(fresh_model, batch)
@@ -132,9 +122,7 @@ def test_joint_exits_share_stage_1_with_the_last_heads_answers(
     assert loss_of(objective, batch).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_stage_2_shares_its_loss_with_the_last_heads_answers_on_the_gated_way(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_stage_2_distillation(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     settings = replace(BARE, distillation=0.4, distillation_temperature=3.0)
     objective = Stage2(fresh_model, settings).eval()
     inputs = batch["input_ids"], batch["attention_mask"], batch["token_type_ids"]
@@ -154,9 +142,7 @@ def test_stage_2_shares_its_loss_with_the_last_heads_answers_on_the_gated_way(
     assert abs(by_hand(ungated.logits_blc[:, -1]) - expected) > 1e-3  # the teacher has skipped what its gates skip
 
 
-def test_full_distillation_in_stage_2_pulls_the_early_heads_to_the_last_one_whatever_the_labels(
-    fresh_model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_full_distillation(fresh_model: SmartBertForSequenceClassification, batch: Batch) -> None:
     objective = Stage2(fresh_model, replace(BARE, distillation=1.0)).train()
     others = {**batch, "labels": (batch["labels"] + 1) % 3}
     assert torch.equal(loss_of(objective, others), loss_of(objective, batch))
@@ -178,9 +164,7 @@ def test_full_distillation_in_stage_2_pulls_the_early_heads_to_the_last_one_what
     assert all(torch.equal(moved[name], tensor) for name, tensor in last.items())  # the teacher stands still
 
 
-def test_stage_2_of_a_model_without_gates_runs_every_layer(
-    model: SmartBertForSequenceClassification, batch: Batch
-) -> None:
+def test_stage_2_gateless_model(model: SmartBertForSequenceClassification, batch: Batch) -> None:
     ungated = with_config(model, gates=False)
     objective = Stage2(ungated, BARE).eval()
     loss = loss_of(objective, batch)
@@ -192,7 +176,7 @@ def test_stage_2_of_a_model_without_gates_runs_every_layer(
 
 
 @pytest.mark.parametrize("stage", [Stage1, Stage2])
-def test_a_contrastive_loss_that_is_left_out_has_no_heads_to_train(
+def test_no_contrast_heads_without_contrast(
     fresh_model: SmartBertForSequenceClassification, stage: type[Stage1] | type[Stage2]
 ) -> None:
     # AdamW would decay weights that no loss ever moves.
@@ -200,9 +184,7 @@ def test_a_contrastive_loss_that_is_left_out_has_no_heads_to_train(
 
 
 @pytest.mark.parametrize("weights", [None, (0.5, 2.0, 4.0)])
-def test_plain_fine_tuning_is_the_cross_entropy_of_the_one_answer(
-    encoder_dir: Path, batch: Batch, weights: tuple[float, ...] | None
-) -> None:
+def test_plain_fine_tuning(encoder_dir: Path, batch: Batch, weights: tuple[float, ...] | None) -> None:
     plain = PlainClassifier.from_backbone(
         str(encoder_dir), pooling="mean", max_input_length=24, id2label=dict(enumerate(LABELS))
     )

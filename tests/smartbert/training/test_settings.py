@@ -11,10 +11,10 @@ import pytest
 from smartbert.training.settings import RECIPES, TrainingSettings
 from smartbert_runtime.errors import ConfigError
 
-# What the ranges below lean on; the project's defaults may change without changing a range.
+# What the ranges below depend on; the project's defaults may change without changing a range.
 BASE: dict[str, Any] = {
     "stage1_epochs": 4,
-    "plain_epochs": 1,
+    "ungated_epochs": 1,
     "soft_epochs": 2,
     "head_width": 128,
     "gate_heads": 2,
@@ -23,7 +23,7 @@ BASE: dict[str, Any] = {
 NAMES = [item.name for item in dataclasses.fields(TrainingSettings)]
 FLOATS = [item.name for item in dataclasses.fields(TrainingSettings) if item.type == "float"]
 
-# Setting, a value just outside its range, what the message says is wanted.
+# Setting, a value just outside its range, the range in the message.
 OUTSIDE: list[tuple[str, Any, str]] = [
     *((name, value, "from 0 to 1") for name in ("eta1", "eta2", "distillation") for value in (-0.01, 1.01)),
     *((name, value, "from 0 to 1") for name in ("max_disagreement", "skip_threshold") for value in (-0.01, 1.01)),
@@ -42,10 +42,10 @@ OUTSIDE: list[tuple[str, Any, str]] = [
     ("pooling", "max", "one of mean, first"),
     ("precision", "fp16", "one of auto, fp32, bf16"),
     ("metric", "recall", "one of accuracy, f1, matthews"),
-    ("plain_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
-    ("plain_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
+    ("ungated_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
+    ("ungated_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
     ("soft_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
-    ("soft_epochs", 4, "from 0 to the 4 of --stage1-epochs, --plain-epochs counted"),  # and the plain one makes 5
+    ("soft_epochs", 4, "from 0 to the 4 of --stage1-epochs, --ungated-epochs counted"),  # and the ungated one makes 5
     ("gate_heads", 0, "a divisor of head_width 128"),
     ("gate_heads", 3, "a divisor of head_width 128"),
     ("exit_heads", 0, "a divisor of head_width 128"),
@@ -64,9 +64,9 @@ INSIDE: list[tuple[str, Any]] = [
     ("warmup_steps", 0),
     ("keep_layers", 0),
     ("soft_epochs", 0),
-    ("soft_epochs", 3),  # with one plain epoch all 4
-    ("plain_epochs", 0),
-    ("plain_epochs", 2),  # with two soft ones all 4
+    ("soft_epochs", 3),  # with one ungated epoch all 4
+    ("ungated_epochs", 0),
+    ("ungated_epochs", 2),  # with two soft ones all 4
     ("gate_heads", 128),
     ("seed", 0),
     ("seed", 2**32 - 1),
@@ -78,7 +78,7 @@ INSIDE: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "wanted"), OUTSIDE)
-def test_a_value_outside_its_range_is_refused_with_its_option(name: str, value: Any, wanted: str) -> None:
+def test_value_outside_range(name: str, value: Any, wanted: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainingSettings(**{**BASE, name: value})
     assert str(caught.value).startswith(f"{name} must be ")
@@ -88,29 +88,29 @@ def test_a_value_outside_its_range_is_refused_with_its_option(name: str, value: 
 
 
 @pytest.mark.parametrize(("name", "value"), INSIDE)
-def test_the_ends_of_a_range_belong_to_it(name: str, value: Any) -> None:
+def test_ends_of_range_are_allowed(name: str, value: Any) -> None:
     assert getattr(TrainingSettings(**{**BASE, name: value}), name) == value
 
 
-def test_a_phase_may_be_all_of_stage_1() -> None:
-    assert TrainingSettings(**{**BASE, "plain_epochs": 4, "soft_epochs": 0}).plain_epochs == 4
-    assert TrainingSettings(**{**BASE, "plain_epochs": 0, "soft_epochs": 4}).soft_epochs == 4
+def test_phase_may_be_all_of_stage_1() -> None:
+    assert TrainingSettings(**{**BASE, "ungated_epochs": 4, "soft_epochs": 0}).ungated_epochs == 4
+    assert TrainingSettings(**{**BASE, "ungated_epochs": 0, "soft_epochs": 4}).soft_epochs == 4
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", FLOATS)
-def test_not_a_number_is_refused_everywhere(name: str, value: float) -> None:
+def test_nan_is_refused(name: str, value: float) -> None:
     assert {"learning_rate", "target_layers", "joint_exits", "gate_bias"} <= set(FLOATS)
     with pytest.raises(ConfigError, match=name):
         TrainingSettings(**{name: value})  # type: ignore[arg-type]
 
 
-def test_settings_cannot_be_changed() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingSettings().seed = 1  # type: ignore[misc]
 
 
-def test_every_field_has_a_help_text_and_a_group() -> None:
+def test_help_and_group_of_every_field() -> None:
     about = TrainingSettings.help()
     assert list(about) == NAMES
     groups = {"Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds"}
@@ -119,7 +119,7 @@ def test_every_field_has_a_help_text_and_a_group() -> None:
         assert group in groups, name
 
 
-def test_model_settings_are_fields_of_the_models_config() -> None:
+def test_model_settings() -> None:
     settings = TrainingSettings(
         max_length=20,
         head_width=8,
@@ -140,14 +140,14 @@ def test_model_settings_are_fields_of_the_models_config() -> None:
     }
 
 
-def test_the_recipe_best_is_the_defaults() -> None:
+def test_recipe_best_is_the_defaults() -> None:
     assert TrainingSettings.from_recipe("best") == TrainingSettings()
 
 
-def test_the_recipe_paper_has_the_authors_numbers() -> None:
+def test_recipe_paper() -> None:
     # The RTE script that comes with the paper, whatever this project's defaults are.
     paper = TrainingSettings.from_recipe("paper")
-    assert (paper.stage1_epochs, paper.plain_epochs, paper.soft_epochs, paper.stage2_epochs) == (5, 0, 3, 4)
+    assert (paper.stage1_epochs, paper.ungated_epochs, paper.soft_epochs, paper.stage2_epochs) == (5, 0, 3, 4)
     assert (paper.gate_lambda, paper.target_layers, paper.gate_bias) == (0.04, 0.0, 0.0)
     assert (paper.eta1, paper.eta2, paper.temperature1, paper.temperature2) == (0.01, 0.05, 0.5, 0.55)
     assert paper.contrast_padding
@@ -158,14 +158,14 @@ def test_the_recipe_paper_has_the_authors_numbers() -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_stands_below_what_is_given_and_above_the_defaults(recipe: str) -> None:
+def test_given_settings_override_recipe(recipe: str) -> None:
     settings = TrainingSettings.from_recipe(recipe, seed=12, gate_lambda=0.5)
     expected = {**dataclasses.asdict(TrainingSettings()), **RECIPES[recipe], "seed": 12, "gate_lambda": 0.5}
     assert dataclasses.asdict(settings) == expected
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_names_fields_only(recipe: str) -> None:
+def test_recipe_names_fields_only(recipe: str) -> None:
     assert set(RECIPES[recipe]) <= set(NAMES)
 
 
@@ -177,19 +177,19 @@ def test_a_recipe_names_fields_only(recipe: str) -> None:
         ({"stage1_epochs": 10}, (10, 5, 2)),
         ({"stage1_epochs": 1}, (1, 0, 0)),
         ({"stage1_epochs": 8, "soft_epochs": 0}, (8, 4, 0)),
-        ({"stage1_epochs": 2, "plain_epochs": 2}, (2, 2, 0)),
-        ({"plain_epochs": 0}, (4, 0, 1)),
+        ({"stage1_epochs": 2, "ungated_epochs": 2}, (2, 2, 0)),
+        ({"ungated_epochs": 0}, (4, 0, 1)),
     ],
 )
-def test_another_number_of_epochs_keeps_the_recipes_shares_of_plain_and_soft_ones(
+def test_epochs_keep_the_recipes_shares(
     given: dict[str, int], phases: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(RECIPES, "mine", {"stage1_epochs": 4, "plain_epochs": 2, "soft_epochs": 1})
+    monkeypatch.setitem(RECIPES, "mine", {"stage1_epochs": 4, "ungated_epochs": 2, "soft_epochs": 1})
     settings = TrainingSettings.from_recipe("mine", **given)
-    assert (settings.stage1_epochs, settings.plain_epochs, settings.soft_epochs) == phases
+    assert (settings.stage1_epochs, settings.ungated_epochs, settings.soft_epochs) == phases
 
 
-def test_what_is_given_is_checked_together_with_the_recipe() -> None:
+def test_recipe_with_invalid_settings() -> None:
     with pytest.raises(ConfigError, match="soft_epochs must be from 0 to the 2 of --stage1-epochs"):
         TrainingSettings.from_recipe("paper", stage1_epochs=2, soft_epochs=3)
     with pytest.raises(ConfigError, match="gate_heads must be a divisor of head_width 127"):
@@ -198,7 +198,7 @@ def test_what_is_given_is_checked_together_with_the_recipe() -> None:
         TrainingSettings.from_recipe("paper", stage1_epochs=0)
 
 
-def test_an_unknown_recipe_lists_those_there_are() -> None:
+def test_unknown_recipe() -> None:
     with pytest.raises(ConfigError, match="unknown recipe 'rte'") as caught:
         TrainingSettings.from_recipe("rte")
     assert caught.value.hint == "known recipes: best, paper"

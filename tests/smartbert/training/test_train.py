@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,21 +13,30 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState, TrainingArguments
 
 from smartbert.checkpoint_folder import load_tokenizer
-from smartbert.data.task_data import TaskData
+from smartbert.data.splits import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.training.objectives import Phase, Stage1, Stage2
-from smartbert.training.stages import Phases, StageTrainer
+from smartbert.training.stage_trainer import StageTrainer
+from smartbert.training.stages import Phases
 from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError
 from tests.conftest import LAYERS, make_encoder_config, make_tokenizer
-from tests.smartbert.conftest import DEV_TEXTS, TINY_SETTINGS, TRAIN_TEXTS, TrainedRun
+from tests.smartbert.conftest import (
+    DEV_TEXTS,
+    TINY_SETTINGS,
+    TRAIN_TEXTS,
+    TrainedRun,
+    differing_weights,
+    epochs,
+    train_in,
+)
 
 
 def _rates(entry: dict[str, float], name: str) -> list[float]:
     return [entry[f"eval_{name}_{layer:02d}"] for layer in range(1, LAYERS + 1)]
 
 
-def test_the_checkpoint_is_whole_and_nothing_else_is_left(trained: TrainedRun) -> None:
+def test_checkpoint_is_complete(trained: TrainedRun) -> None:
     names = {file.name for file in trained.output.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "training_report.json"} <= names
     assert "golden_texts.jsonl" in names
@@ -34,7 +44,7 @@ def test_the_checkpoint_is_whole_and_nothing_else_is_left(trained: TrainedRun) -
     assert [file.name for file in trained.output.parent.iterdir()] == ["ckpt"]  # no ckpt.partial, no staging folder
 
 
-def test_the_checkpoint_opens_and_carries_what_was_chosen(trained: TrainedRun, encoder_dir: Path) -> None:
+def test_checkpoint_carries_thresholds(trained: TrainedRun, encoder_dir: Path) -> None:
     model = SmartBertForSequenceClassification.from_pretrained(trained.output)
     assert model.config.id2label == {0: "calm", 1: "loud"}
     assert model.config.max_input_length == 24
@@ -45,7 +55,7 @@ def test_the_checkpoint_opens_and_carries_what_was_chosen(trained: TrainedRun, e
     assert not [name for name in model.state_dict() if "contrast" in name]
 
 
-def test_training_moved_every_layer_and_gate(trained: TrainedRun, encoder_dir: Path) -> None:
+def test_every_layer_and_gate_moved(trained: TrainedRun, encoder_dir: Path) -> None:
     before = load_file(encoder_dir / "model.safetensors")
     after = load_file(trained.output / "model.safetensors")
     for layer in range(LAYERS):
@@ -54,7 +64,7 @@ def test_training_moved_every_layer_and_gate(trained: TrainedRun, encoder_dir: P
         assert abs(after[f"gates.{layer}.decide.bias"].item() - TINY_SETTINGS.gate_bias) > 1e-3
 
 
-def test_the_report_on_disk_is_the_one_returned(trained: TrainedRun) -> None:
+def test_report_on_disk_is_returned(trained: TrainedRun) -> None:
     stored = json.loads((trained.output / "training_report.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(asdict(trained.report)))
     assert stored["settings"]["stage1_epochs"] == 2
@@ -62,7 +72,7 @@ def test_the_report_on_disk_is_the_one_returned(trained: TrainedRun) -> None:
     assert set(stored["versions"]) >= {"torch", "transformers"}
 
 
-def test_the_report_says_per_epoch_how_deep_and_how_good(trained: TrainedRun, task_data: TaskData) -> None:
+def test_report_logs_each_epoch(trained: TrainedRun, task_data: TaskData) -> None:
     report = trained.report
     kept_back = len(task_data.validation)
     assert report.texts == {"train": len(TRAIN_TEXTS) - kept_back, "validation": kept_back, "dev": 40}
@@ -76,7 +86,7 @@ def test_the_report_says_per_epoch_how_deep_and_how_good(trained: TrainedRun, ta
     assert 0.0 < report.stage2_log[0]["eval_layers_run"] < LAYERS  # the gates have begun to decide
 
 
-def test_the_summaries_in_the_report_agree_with_each_other(trained: TrainedRun) -> None:
+def test_report_is_consistent(trained: TrainedRun) -> None:
     report = trained.report
     assert report.dev.texts == report.dev_full_depth.texts == 40
     assert report.dev_full_depth.exit_rate == (0.0, 0.0, 0.0, 1.0)
@@ -99,8 +109,8 @@ def test_the_summaries_in_the_report_agree_with_each_other(trained: TrainedRun) 
     assert (choice.certain, choice.changed) == (False, 0)  # a dozen texts cannot vouch for 1 %
 
 
-def test_the_report_says_what_the_checkpoint_does(trained: TrainedRun, task_data: TaskData) -> None:
-    # The saved model, asked anew, is as accurate as reported, with early exits and without.
+def test_report_matches_checkpoint(trained: TrainedRun, task_data: TaskData) -> None:
+    # The saved model, evaluated anew, is as accurate as reported, with early exits and without.
     model = SmartBertForSequenceClassification.from_pretrained(trained.output)
     tokenizer = AutoTokenizer.from_pretrained(trained.output)
     inputs = tokenizer(DEV_TEXTS, truncation=True, max_length=24, padding=True, return_tensors="pt")
@@ -115,7 +125,7 @@ def test_the_report_says_what_the_checkpoint_does(trained: TrainedRun, task_data
         assert summary.accuracy == pytest.approx(right_b.float().mean().item())
 
 
-def test_stage_2_leaves_what_stage_1_trained_alone(trained: TrainedRun) -> None:
+def test_stage_2_keeps_stage_1(trained: TrainedRun) -> None:
     # Full-depth accuracy and skip rates at the end are those of the stage-1 epoch that was kept: its best.
     best = max(trained.report.stage1_log, key=lambda entry: entry["eval_accuracy"])
     last = trained.report.stage2_log[-1]
@@ -123,9 +133,7 @@ def test_stage_2_leaves_what_stage_1_trained_alone(trained: TrainedRun) -> None:
     assert _rates(last, "skip_rate") == _rates(best, "skip_rate")
 
 
-def test_the_best_epoch_of_stage_1_is_kept_and_of_equals_the_first(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_first_of_equal_epochs_is_kept(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     # At this rate no answer changes, so both epochs are equally good, but the gates' biases can be followed: lambda / G
     # always pulls them one way, by the rate itself a step (AdamW), the rate falling to 0 over 2 x 12 steps.
     # After epoch 1: 1e-6 x (24 + 23 + ... + 13) / 24 = 9.25e-6; after epoch 2 it would be 12.5e-6.
@@ -139,7 +147,7 @@ def test_the_best_epoch_of_stage_1_is_kept_and_of_equals_the_first(
     assert moved == pytest.approx([9.25e-6] * LAYERS, rel=0.05)
 
 
-def test_golden_texts_are_dev_texts_from_the_shortest_to_the_longest(trained: TrainedRun) -> None:
+def test_golden_texts_span_all_lengths(trained: TrainedRun) -> None:
     lines = (trained.output / "golden_texts.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
     tokenizer = load_tokenizer(str(trained.output), vocab_size=len(make_tokenizer()))
@@ -156,19 +164,16 @@ def test_golden_texts_are_dev_texts_from_the_shortest_to_the_longest(trained: Tr
     assert abs(sum(lengths) / 32 - sum(every) / 40) < 1.0
 
 
-def test_the_run_says_what_it_reads_each_epoch_and_the_choice(trained: TrainedRun, task_data: TaskData) -> None:
+def test_log_of_a_run(trained: TrainedRun, task_data: TaskData) -> None:
     kept_back = len(task_data.validation)
-    assert f"4 layers; {60 - kept_back} texts to train on, {kept_back} to choose with, 40 to" in trained.said[0]
-    starts = [line.split("  ")[0] for line in trained.said if "epoch" in line]
-    assert starts == ["stage 1: epoch 1", "stage 1: epoch 2", "stage 2: epoch 1"]
-    assert "layers run" in trained.said[1] and "skip rate [" in trained.said[1] and "exit accuracy [" in trained.said[1]
+    assert f"4 layers; {60 - kept_back} texts to train on, {kept_back} to choose with, 40 to" in trained.log[0]
+    assert epochs(trained.log) == ["stage 1: epoch 1", "stage 1: epoch 2", "stage 2: epoch 1"]
+    assert "layers run" in trained.log[1] and "skip rate [" in trained.log[1] and "exit accuracy [" in trained.log[1]
     chosen = trained.report.exit_threshold
-    assert trained.said[-1].startswith(f"exit threshold {chosen:.4g} changes the answer of 0 of {kept_back}")
+    assert trained.log[-1].startswith(f"exit threshold {chosen:.4g} changes the answer of 0 of {kept_back}")
 
 
-def test_the_skip_rates_in_the_log_follow_the_skip_threshold(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
+def test_logged_skip_rates_follow_threshold(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     # At rate 0 the gates stay near sigmoid(-3) = 0.05: at threshold 0.005 every layer is skipped, and so logged.
     still = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=0.0, gate_bias=-3.0, stage1_epochs=1)
     report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(still, skip_threshold=0.005))
@@ -179,7 +184,7 @@ def test_the_skip_rates_in_the_log_follow_the_skip_threshold(
 
 
 @pytest.mark.parametrize("stage", [Stage1, Stage2])
-def test_each_part_has_its_own_learning_rate_and_only_matrices_decay(
+def test_learning_rates_and_decay(
     fresh_model: SmartBertForSequenceClassification, tmp_path: Path, stage: type[Stage1] | type[Stage2]
 ) -> None:
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
@@ -206,126 +211,123 @@ def test_each_part_has_its_own_learning_rate_and_only_matrices_decay(
     assert rates["contrast.0.layers.0.weight"] == (2.0, 0.25, 1e-7)
 
 
-def test_gates_turn_hard_when_the_plain_and_the_soft_epochs_are_over(
-    fresh_model: SmartBertForSequenceClassification, tmp_path: Path
-) -> None:
+def test_phases_of_stage_1(fresh_model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     objective = Stage1(fresh_model, TINY_SETTINGS)
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
 
-    def phases(*, epochs: int, plain: int, soft: int) -> str:
-        """P, S or H for each of ten steps."""
-        settings = replace(TINY_SETTINGS, stage1_epochs=epochs, plain_epochs=plain, soft_epochs=soft)
+    def phases(*, epochs: int, ungated: int, soft: int) -> str:
+        """U, S or H for each of ten steps."""
+        settings = replace(TINY_SETTINGS, stage1_epochs=epochs, ungated_epochs=ungated, soft_epochs=soft)
         switch, seen = Phases(objective, settings), ""
         for step in range(10):  # steps done before this one
             switch.on_step_begin(arguments, TrainerState(global_step=step, max_steps=10), TrainerControl())
             seen += objective.phase.name[0]
         return seen
 
-    assert phases(epochs=2, plain=0, soft=1) == "SSSSSHHHHH"
-    assert phases(epochs=2, plain=0, soft=0) == "HHHHHHHHHH"
-    assert phases(epochs=2, plain=0, soft=2) == "SSSSSSSSSS"
-    assert phases(epochs=5, plain=1, soft=2) == "PPSSSSHHHH"
-    assert phases(epochs=5, plain=2, soft=0) == "PPPPHHHHHH"
-    assert phases(epochs=5, plain=5, soft=0) == "PPPPPPPPPP"
+    assert phases(epochs=2, ungated=0, soft=1) == "SSSSSHHHHH"
+    assert phases(epochs=2, ungated=0, soft=0) == "HHHHHHHHHH"
+    assert phases(epochs=2, ungated=0, soft=2) == "SSSSSSSSSS"
+    assert phases(epochs=5, ungated=1, soft=2) == "UUSSSSHHHH"
+    assert phases(epochs=5, ungated=2, soft=0) == "UUUUHHHHHH"
+    assert phases(epochs=5, ungated=5, soft=0) == "UUUUUUUUUU"
 
 
-def test_a_resumed_run_begins_in_the_phase_of_its_step(
-    fresh_model: SmartBertForSequenceClassification, tmp_path: Path
-) -> None:
+def test_resumed_phase(fresh_model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     objective = Stage1(fresh_model, TINY_SETTINGS)
     arguments = TrainingArguments(output_dir=str(tmp_path), report_to=[])
-    settings = replace(TINY_SETTINGS, stage1_epochs=5, plain_epochs=1, soft_epochs=2)
-    for step, phase in ((7, Phase.HARD), (3, Phase.SOFT), (1, Phase.PLAIN)):
+    settings = replace(TINY_SETTINGS, stage1_epochs=5, ungated_epochs=1, soft_epochs=2)
+    for step, phase in ((7, Phase.HARD), (3, Phase.SOFT), (1, Phase.UNGATED)):
         state = TrainerState(global_step=step, max_steps=10)
         Phases(objective, settings).on_step_begin(arguments, state, TrainerControl())
         assert objective.phase is phase
 
 
-def test_an_epoch_without_gates_is_never_the_best_one_and_the_metric_asked_for_chooses(
-    encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
-    # Nothing moves, so all epochs are equally good: without the rule the first, a plain one, would be kept.
+def test_ungated_epoch_is_never_best(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
+    # Nothing moves, so all epochs are equally good: without the rule the first, an ungated one, would be kept.
     still = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=1e-6, gate_lambda=10.0, eta1=0.0)
-    settings = replace(still, stage1_epochs=3, plain_epochs=1, soft_epochs=1, metric="matthews")
+    settings = replace(still, stage1_epochs=3, ungated_epochs=1, soft_epochs=1, metric="matthews")
     report = train(str(encoder_dir), task_data, tmp_path / "ckpt", settings)
     scores = [entry["eval_matthews"] for entry in report.stage1_log]
     assert scores[0] == scores[1] == scores[2] != report.stage1_log[0]["eval_accuracy"]
     choices = [entry["eval_choice"] for entry in report.stage1_log]
     assert choices == pytest.approx([scores[0] - 2.0, scores[1], scores[2]])
-    # The gates stand still in the plain epoch; lambda / G pulls them 12 steps long in the second, which is kept:
+    # The gates stand still in the ungated epoch; lambda / G pulls them 12 steps long in the second, which is kept:
     # 1e-6 x (24 + 23 + ... + 13) / 36 = 6.17e-6.
     stored = load_file(tmp_path / "ckpt" / "model.safetensors")
     moved = [stored[f"gates.{layer}.decide.bias"].item() - settings.gate_bias for layer in range(LAYERS)]
     assert moved == pytest.approx([6.17e-6] * LAYERS, rel=0.05)
 
 
-def test_an_encoder_of_one_layer_is_refused_before_training(task_data: TaskData, tmp_path: Path) -> None:
+def test_one_layer_encoder_is_refused(task_data: TaskData, tmp_path: Path) -> None:
     # Stage 2 trains exit heads 1..L-1: with L = 1 there are none.
     config = make_encoder_config()
     config.num_hidden_layers = 1
     BertModel(config, add_pooling_layer=False).save_pretrained(tmp_path / "encoder")
     make_tokenizer().save_pretrained(tmp_path / "encoder")
-    said: list[str] = []
+    log: list[str] = []
     with pytest.raises(ConfigError, match="layer"):
-        train(str(tmp_path / "encoder"), task_data, tmp_path / "ckpt", TINY_SETTINGS, say=said.append)
-    assert not [line for line in said if "epoch" in line]
+        train(str(tmp_path / "encoder"), task_data, tmp_path / "ckpt", TINY_SETTINGS, log=log.append)
+    assert not [line for line in log if "epoch" in line]
 
 
-@pytest.mark.skipif(torch.accelerator.is_available(), reason="auto means bf16 there")
-def test_auto_precision_is_fp32_on_a_cpu(
-    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
-    train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision="auto"))
-    first, second = (load_file(folder / "model.safetensors") for folder in (trained.output, tmp_path / "ckpt"))
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data: TaskData) -> Iterator[TrainedRun]:
+    """A run in bf16; read only."""
+    with pytest.MonkeyPatch.context() as patch:
+        # transformers leaves a run's precision in this variable; other tests get it back as it was.
+        patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+        settings = replace(TINY_SETTINGS, precision="bf16")
+        yield train_in(tmp_path_factory.mktemp("mixed"), encoder_dir, task_data, settings)
 
 
-@pytest.fixture
-def own_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers leaves a run's precision in this variable; other tests get it back as it was."""
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-
-
-@pytest.mark.usefixtures("own_precision")
-def test_bf16_is_mixed_so_that_weights_stay_in_single_precision(
-    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
-) -> None:
-    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision="bf16"))
-    stored = load_file(tmp_path / "ckpt" / "model.safetensors")
+def test_bf16_is_mixed_precision(trained: TrainedRun, mixed: TrainedRun, task_data: TaskData) -> None:
+    stored = load_file(mixed.output / "model.safetensors")
     single = load_file(trained.output / "model.safetensors")
     assert not torch.equal(stored["exits.0.dense.weight"], single["exits.0.dense.weight"])
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
-    # And what is stored was moved by less than half precision could tell.
+    # And what is stored was moved by less than half precision could hold.
     weight = stored["backbone.encoder.layer.1.output.dense.weight"]
     assert not torch.equal(weight, weight.to(torch.bfloat16).float())
-    # Thresholds are chosen and figures reported in float32: the checkpoint asked anew gives the report's.
-    model = SmartBertForSequenceClassification.from_pretrained(tmp_path / "ckpt")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "ckpt")
+    # Thresholds are chosen and figures reported in float32: the checkpoint evaluated anew gives the report's.
+    model = SmartBertForSequenceClassification.from_pretrained(mixed.output)
+    tokenizer = AutoTokenizer.from_pretrained(mixed.output)
     inputs = tokenizer(DEV_TEXTS, truncation=True, max_length=24, padding=True, return_tensors="pt")
     with torch.no_grad():
         right_b = model(**inputs).logits.argmax(-1) == torch.tensor(task_data.dev.label_ids)
-    assert report.dev.accuracy == pytest.approx(right_b.float().mean().item())
+    assert mixed.report.dev.accuracy == pytest.approx(right_b.float().mean().item())
 
 
-@pytest.mark.usefixtures("own_precision")
-def test_single_precision_after_a_mixed_run_in_the_same_process_is_single(
-    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "fp32",
+        pytest.param("auto", marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="it means bf16 there")),
+    ],
+)
+def test_single_precision_after_a_mixed_run(
+    trained: TrainedRun, encoder_dir: Path, task_data: TaskData, tmp_path: Path, precision: str
 ) -> None:
-    mixed = replace(TINY_SETTINGS, precision="bf16", stage1_epochs=1)
-    train(str(encoder_dir), task_data, tmp_path / "mixed", mixed)
-    train(str(encoder_dir), task_data, tmp_path / "ckpt", TINY_SETTINGS)
-    first, second = (load_file(folder / "model.safetensors") for folder in (trained.output, tmp_path / "ckpt"))
-    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    # Its first epoch is enough to compare: what the Trainer has saved by the second.
+    def stop(line: str) -> None:
+        if line.startswith("stage 1: epoch 2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision=precision), log=stop)
+    trained.interrupt_at("stage 1: epoch 2", tmp_path / "trained")
+    epoch = f"stage1/checkpoint-{len(task_data.train) // TINY_SETTINGS.batch_size}"
+    assert differing_weights(tmp_path / "ckpt.partial" / epoch, tmp_path / "trained.partial" / epoch) == []
 
 
-def test_an_encoder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+def test_missing_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"the tokenizer of .* (cannot be loaded|knows \d+ tokens)") as caught:
         load_tokenizer(str(tmp_path), vocab_size=30522)
     assert "tokenizer.json" in caught.value.hint
 
 
-def test_the_tokenizers_own_padding_and_cutting_are_left_out(encoder_dir: Path, tmp_path: Path) -> None:
+def test_tokenizers_own_padding_is_removed(encoder_dir: Path, tmp_path: Path) -> None:
     saved = AutoTokenizer.from_pretrained(encoder_dir)
     saved.backend_tokenizer.enable_truncation(5)
     saved.backend_tokenizer.enable_padding(length=12)

@@ -1,4 +1,4 @@
-"""The measuring commands on the tiny checkpoint: what they print is measured, and says its conditions."""
+"""The performance studies on the tiny checkpoint: their tables and their conditions."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from studies.performance.export_cost import measure
+from smartbert_export.options import ExportOptions, GraphOptions
+from smartbert_export.package import export_package
+from studies.performance.export_cost import measure_export
 from studies.performance.layouts_table import make_table
-from studies.performance.quantization_rivals import compare
+from studies.performance.quantization_rivals import compare_schemes
 from tests.conftest import SENTENCES
 
 
@@ -22,43 +24,46 @@ def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def fused_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path) -> Path:
+    """A package with the layout fused in fp32; read only."""
+    folder = tmp_path_factory.mktemp("fused") / "out"
+    export_package(checkpoint_dir, folder, ExportOptions(graphs=GraphOptions(layouts=("fused",))))
+    return folder
+
+
 def rows(output: str) -> dict[str, list[str]]:
-    """The table's cells by the first one, without its two head lines."""
+    """The table's cells by the first one, without the two header lines."""
     lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("| ")]
     return {first.strip(): [cell.strip() for cell in rest] for first, *rest in lines[1:]}
 
 
-def test_our_int8_is_the_same_alone_and_in_a_batch_where_dynamic_quantization_is_not(
-    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    compare(checkpoint_dir, texts_file, repeats=1)
+def test_our_int8_ignores_the_batch(checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare_schemes(checkpoint_dir, texts_file, repeats=1)
     output = capsys.readouterr().out
     found = rows(output)
-    assert list(found) == ["fp32", "int8, a scale a row (ours)", "quantize_dynamic, a channel", "MatMulNBits, 8 bits"]
-    alone_and_in_batch = {name: float(cells[3]) for name, cells in found.items()}
-    assert alone_and_in_batch["int8, a scale a row (ours)"] < 1e-4 < alone_and_in_batch["quantize_dynamic, a channel"]
+    ours, dynamic = "int8, per-token scale (ours)", "quantize_dynamic, per channel"
+    assert list(found) == ["fp32", ours, dynamic, "MatMulNBits, 8 bits"]
+    batch_effect = {name: float(cells[3]) for name, cells in found.items()}
+    assert batch_effect[ours] < 1e-4 < batch_effect[dynamic]
     assert found["fp32"][1:3] == ["100.00%", "100.00%"]
     for condition in (f"{len(SENTENCES)} texts", "threads", "onnxruntime", "Python"):
         assert condition in output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
-def test_an_exports_cost_is_told_step_by_step(
-    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    measure(checkpoint_dir, texts_file, layout=["separate"], precision=["fp32"])
+def test_export_cost_by_step(checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measure_export(checkpoint_dir, texts_file, layout=["separate"], precision=["fp32"])
     output = capsys.readouterr().out
     found = rows(output)
-    assert list(found) == ["reading", "recording", "tracing", "writing", "checking"]
+    assert list(found) == ["reading", "recording", "tracing", "counting", "writing", "checking"]
     assert all(float(seconds) >= 0.0 for seconds, _ in found.values())
     assert "separate, fp32:" in output
     for condition in ("cores", "torch", "onnxruntime", "Python"):
         assert condition in output
 
 
-def test_the_table_has_a_row_for_each_variant(
-    checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layouts_table_rows(checkpoint_dir: Path, texts_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_table(checkpoint_dir, texts_file, fixed_shape="1,8", layout=["fused"], precision=["fp32", "int8"], repeats=1)
     output = capsys.readouterr().out
     lines = [line for line in output.splitlines() if line.startswith("| fused")]
@@ -69,23 +74,21 @@ def test_the_table_has_a_row_for_each_variant(
 
 
 def in_a_process(study: str, *arguments: str | Path) -> str:
-    """What a study prints; these share a pool of threads, which is their whole process's."""
+    """What a study prints; in its own process, because it shares a thread pool for the whole process."""
     command = [sys.executable, "-m", f"studies.performance.{study}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_speed_counts_time_and_computation_for_the_same_texts(
-    checkpoint_dir: Path, variants_dir: Path, texts_file: Path, tmp_path: Path
-) -> None:
+def test_speed_in_time_and_computation(checkpoint_dir: Path, fused_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     saved = tmp_path / "speed.jsonl"
     options = ("--checkpoint", checkpoint_dir, "--file", texts_file, "--tokens", "4,16", "--repeats", "1")
-    output = in_a_process("speed", variants_dir, *options, "--threads", "1", "--save", saved)
+    output = in_a_process("speed", fused_dir, *options, "--threads", "1", "--save", saved)
     found = json.loads(saved.read_text(encoding="utf-8"))
     assert list(found["overhead"]) == ["4", "16"]
     for row in found["overhead"].values():
-        for ratio in (row["ratio"], row["ratio_without_lanes"]):
+        for ratio in (row["ratio"],):
             assert ratio["low"] <= ratio["value"] <= ratio["high"]
         assert row["plain_ms"] > 0.0 < row["fused_ms"]
     batches = [(row["batch_size"], row["texts"]) for row in found["savings"]]
@@ -96,10 +99,10 @@ def test_speed_counts_time_and_computation_for_the_same_texts(
     assert "1 threads" in output and "onnxruntime" in output
 
 
-def test_scale_says_time_and_memory_for_every_count(variants_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+def test_scale_rows(fused_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     saved = tmp_path / "scale.jsonl"
     options = ("--file", texts_file, "--counts", "50,200", "--imports", "1", "--save", saved)
-    output = in_a_process("scale", variants_dir, *options)
+    output = in_a_process("scale", fused_dir, *options)
     found = rows(output)
     assert list(found) == ["50", "200"]
     line = json.loads(saved.read_text(encoding="utf-8"))
@@ -109,12 +112,10 @@ def test_scale_says_time_and_memory_for_every_count(variants_dir: Path, texts_fi
     assert "smartbert_runtime" in output and "onnxruntime" in output
 
 
-def test_memory_tries_every_setting_in_a_process_of_its_own(
-    variants_dir: Path, texts_file: Path, tmp_path: Path
-) -> None:
+def test_memory_of_every_setting(fused_dir: Path, texts_file: Path, tmp_path: Path) -> None:
     saved = tmp_path / "memory.jsonl"
     options = ("--file", texts_file, "--repeats", "1", "--texts", "5", "--save", saved)
-    output = in_a_process("memory", variants_dir, *options)
+    output = in_a_process("memory", fused_dir, *options)
     found = rows(output)
     assert list(json.loads(saved.read_text(encoding="utf-8"))["memory"]) == list(found)
     assert next(iter(found)) == "as shipped" and len(found) == 5

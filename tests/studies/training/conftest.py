@@ -1,4 +1,4 @@
-"""What the tests of the experiments share: one tiny task with real runs of three arms, two seeds each."""
+"""Shared by the tests of the training studies: one tiny task with real runs of four arms, seeds 50 and 51."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from studies.training.plan import Setup
 from studies.training.runs import Run, do_run
 from studies.training.tasks import TASKS
-from tests.smartbert.conftest import DEV_TEXTS, TRAIN_TEXTS
+from tests.cli.conftest import call  # noqa: F401 - a fixture
+from tests.smartbert.conftest import DEV_TEXTS, TRAIN_TEXTS, batch, task_data  # noqa: F401 - two of them fixtures
 
 TINY = {
     "stage1_epochs": 3,
-    "plain_epochs": 1,
+    "ungated_epochs": 1,
     "soft_epochs": 1,
     "stage2_epochs": 1,
     "learning_rate": 2e-3,
@@ -32,16 +33,15 @@ TINY = {
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """Runs that were made, and the folder with their figures."""
+    """Finished runs, and the folder with their figures."""
 
     setup: Setup
     results: Path
     work: Path
     runs: tuple[Run, ...]
-    said: tuple[str, ...]
 
     def figures(self, label: str, seed: int) -> dict[str, Any]:
-        """What one run's file says."""
+        """The content of one run's file."""
         file = self.results / "trec6" / "encoder" / f"{label}-seed{seed}.json"
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
@@ -49,7 +49,7 @@ class Done:
 
 @pytest.fixture(scope="session")
 def setup(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path) -> Setup:
-    """A hundred lines of tsv under the name of a task that the tables know."""
+    """A hundred lines of tsv under the name of a known task."""
     data = tmp_path_factory.mktemp("tasks")
     (data / "trec6").mkdir()
     for name, texts in (("train", TRAIN_TEXTS), ("dev", DEV_TEXTS)):
@@ -66,7 +66,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path) -> Setup:
 def done(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Done:
     """smartbert, deebert, plain-mean and truncated-2 with seeds 50 and 51; read only."""
     folder = tmp_path_factory.mktemp("experiments")
-    runs, said = [], list[str]()
+    runs = []
     for seed in (50, 51):
         runs += [
             setup.run("smartbert", seed=seed),
@@ -75,5 +75,5 @@ def done(tmp_path_factory: pytest.TempPathFactory, setup: Setup) -> Done:
         ]
     runs.append(setup.run("truncated-2", arm="truncated", keep_layers=2, seed=50))
     for run in runs:
-        do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=said.append)
-    return Done(setup=setup, results=folder / "results", work=folder / "work", runs=tuple(runs), said=tuple(said))
+        do_run(run, folder / "results", folder / "work", keep_checkpoint=False)
+    return Done(setup=setup, results=folder / "results", work=folder / "work", runs=tuple(runs))

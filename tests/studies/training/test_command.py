@@ -1,4 +1,4 @@
-"""python -m studies.training: a table from the command line, not made twice, and its bad inputs."""
+"""python -m studies.training: a table from the command line, runs that are not repeated, bad inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.conftest import Call
 from tests.conftest import SENTENCES
 from tests.helpers import assert_named_error
 
-SMALL = ("stage1_epochs=1", "plain_epochs=0", "soft_epochs=0", "stage2_epochs=1", "max_length=24", "head_width=16")
+SMALL = ("stage1_epochs=1", "ungated_epochs=0", "soft_epochs=0", "stage2_epochs=1", "max_length=24", "head_width=16")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
     return folder.parent
 
 
-def test_a_table_is_made_and_not_made_again(call: Call, encoder_dir: Path, data: Path, tmp_path: Path) -> None:
+def test_table_without_repeated_runs(call: Call, encoder_dir: Path, data: Path, tmp_path: Path) -> None:
     options: list[str | Path] = [
         "glue", "--task", "rte", "--model", encoder_dir, "--data", data, "--arms", "plain-mean",
         "--output", tmp_path / "results", "--work", tmp_path / "work", "--note", "made up",
@@ -47,16 +47,16 @@ def test_a_table_is_made_and_not_made_again(call: Call, encoder_dir: Path, data:
     assert file.stat().st_mtime_ns == made
 
 
-def test_bad_inputs_are_named(call: Call, encoder_dir: Path, data: Path, tmp_path: Path) -> None:
+def test_bad_inputs_are_refused(call: Call, encoder_dir: Path, data: Path, tmp_path: Path) -> None:
     base: list[str | Path] = ["glue", "--model", encoder_dir, "--output", tmp_path / "results"]
     assert_named_error(call(main, *base, "--task", "imdb"), "unknown task 'imdb'", "trec6, sst2")
     assert_named_error(call(main, *base, "--task", "trec6"), "trec6 is not read from the hub", "--data")
     assert_named_error(call(main, *base, "--task", "sst2", "--data", data), "train.tsv does not exist")
     rte: list[str | Path] = [*base, "--task", "rte", "--data", data]
     assert_named_error(call(main, *rte, "--arms", "fastbert"), "unknown arm 'fastbert'", "smartbert, plain-mean")
-    assert_named_error(call(main, *rte, "--set", "epochs=3"), "'epochs=3' is no setting")
+    assert_named_error(call(main, *rte, "--set", "epochs=3"), "'epochs=3' is not a setting")
     assert_named_error(call(main, *rte, "--set", "batch_size=many"), "batch_size is of type int")
     assert_named_error(call(main, *rte, "--set", "contrast_padding=ture"), "contrast_padding is of type bool")
-    assert_named_error(call(main, *rte, "--set", "arm=deebert"), "arm is the table's own", "--study, --arms")
+    assert_named_error(call(main, *rte, "--set", "arm=deebert"), "arm is set by the study", "--study, --arms")
     assert_named_error(call(main, *rte, "--study", "layers"), "unknown study 'layers'", "arms, options, gates")
     assert not (tmp_path / "results").exists()

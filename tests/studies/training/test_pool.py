@@ -1,4 +1,4 @@
-"""pool: runs side by side share the cores, and leave alone what OMP_NUM_THREADS keeps for others."""
+"""Pool: parallel runs share the cores, and at most OMP_NUM_THREADS of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "jobs", "threads"),
+    ("limit", "jobs", "threads"),
     [("", 1, 8), ("", 2, 4), ("", 16, 1), ("1", 1, 1), ("2", 3, 2), ("4", 4, 2), ("0", 2, 4), ("many", 2, 4)],
 )
-def test_a_run_gets_its_share_of_the_cores_and_no_more_than_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, jobs: int, threads: int
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+def test_threads_of_a_run(monkeypatch: pytest.MonkeyPatch, limit: str, jobs: int, threads: int) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
     assert threads_a_run(jobs) == threads

@@ -1,4 +1,4 @@
-"""results.py: means over seeds, points of a curve, paired intervals."""
+"""Results: means over seeds, points of a curve, paired intervals."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def test_means_are_over_seeds(done: Done) -> None:
     assert arms["pabee"].curve == "patience" and arms["pabee"].runs == arms["deebert"].runs
 
 
-def test_a_files_points_come_cheapest_first() -> None:
+def test_points_are_sorted_by_cost() -> None:
     # value, accuracy, F1, Matthews, layers run, share of plain fine-tuning's MAC
     run = {"curves": {"both": [[0.0, 1.0, 0.9, 0.8, 4.0, 0.6], [1.0, 0.8, 0.7, 0.6, 1.0, 0.2]]}}
-    cheap, dear = points_of(run, "both")
+    cheap, costly = points_of(run, "both")
     assert (cheap.value, cheap.accuracy, cheap.mean_layers_run, cheap.macs) == (1.0, 0.8, 1.0, 0.2)
-    assert (dear.value, dear.f1, dear.matthews, dear.macs) == (0.0, 0.9, 0.8, 0.6)
+    assert (costly.value, costly.f1, costly.matthews, costly.macs) == (0.0, 0.9, 0.8, 0.6)
     assert points_of(run, None) == []
 
 
-def test_a_threshold_between_two_points_is_the_one_before() -> None:
+def test_threshold_between_two_points() -> None:
     def run(*rows: list[float]) -> dict[str, Any]:
         return {"metric": "f1", "curves": {"both": list(rows)}}
 
@@ -46,7 +46,7 @@ def test_a_threshold_between_two_points_is_the_one_before() -> None:
     assert arm.at_threshold("both", 1.0) == pytest.approx((0.65, 2.5))
 
 
-def test_a_paired_difference_and_its_interval() -> None:
+def test_paired_difference_and_interval() -> None:
     same = paired_difference(np.ones(100), np.ones(100))
     assert (same.points, same.low, same.high) == (0.0, 0.0, 0.0)
     # 10 of 100 texts gained: 10 points, standard error 3.0 points, so about 4 to 16.
@@ -59,7 +59,7 @@ def test_a_paired_difference_and_its_interval() -> None:
     assert paired_difference(gained, np.zeros(100)) == found
 
 
-def test_a_damaged_file_is_named(done: Done, tmp_path: Path) -> None:
+def test_damaged_file_is_refused(done: Done, tmp_path: Path) -> None:
     for content in ("{", "[]", '{"arm": "smartbert"}', "<<<<<<< HEAD"):
         (tmp_path / "smartbert-seed50.json").write_text(content, encoding="utf-8")
         with pytest.raises(InputError, match=r"smartbert-seed50\.json is not a run's file"):

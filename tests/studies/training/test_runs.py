@@ -1,4 +1,4 @@
-"""runs.py: what a run's file says, and that a run is not made twice."""
+"""Runs: the content of a run's file, and when a run is or is not repeated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.smartbert.conftest import DEV_TEXTS
 from tests.studies.training.conftest import Done
 
 
-def test_a_file_has_the_figures_with_their_conditions(done: Done) -> None:
+def test_file_has_figures_and_conditions(done: Done) -> None:
     figures = done.figures("smartbert", 50)
     assert (figures["task"], figures["arm"], figures["backbone"], figures["seed"]) == (
         "trec6",
@@ -43,7 +43,7 @@ def test_a_file_has_the_figures_with_their_conditions(done: Done) -> None:
         assert all(len(row) == len(CURVE_COLUMNS) for row in rows)
 
 
-def test_the_curve_ends_at_full_depth_and_gets_cheaper_with_the_threshold(done: Done) -> None:
+def test_curve_gets_cheaper_with_threshold(done: Done) -> None:
     figures = done.figures("smartbert", 50)
     rows = figures["curves"]["both"]
     shares = [row[-1] for row in rows]
@@ -52,7 +52,7 @@ def test_the_curve_ends_at_full_depth_and_gets_cheaper_with_the_threshold(done: 
     assert rows[0][1] == pytest.approx(figures["full_depth"]["accuracy"], abs=1e-5)
 
 
-def test_who_is_right_agrees_with_the_accuracy(done: Done) -> None:
+def test_correct_texts_match_accuracy(done: Done) -> None:
     for label in ("smartbert", "deebert", "plain-mean"):
         figures = done.figures(label, 51)
         right = figures["right"]["full depth"]
@@ -68,7 +68,7 @@ def test_who_is_right_agrees_with_the_accuracy(done: Done) -> None:
     assert checked > 0
 
 
-def test_the_texts_at_a_saving_cost_just_that_on_average(done: Done) -> None:
+def test_texts_at_a_saving_cost_that(done: Done) -> None:
     figures = done.figures("deebert", 50)
     share_of = {row[0]: row[-1] for row in figures["curves"]["gates off"]}
     checked = 0
@@ -76,13 +76,13 @@ def test_the_texts_at_a_saving_cost_just_that_on_average(done: Done) -> None:
         place = figures["at"]["gates off"].get(f"{saving:g}")
         if place is None or not all(value in share_of for value in place["values"]) or place["share"] == 0.0:
             continue
-        cheap, dear = (share_of[value] for value in place["values"])
-        assert (1 - place["share"]) * cheap + place["share"] * dear == pytest.approx(1 / saving, abs=1e-4)
+        cheap, costly = (share_of[value] for value in place["values"])
+        assert (1 - place["share"]) * cheap + place["share"] * costly == pytest.approx(1 / saving, abs=1e-4)
         checked += 1
     assert checked > 0
 
 
-def test_a_truncated_model_is_measured_against_the_whole_encoder(done: Done) -> None:
+def test_truncated_costs_against_whole_encoder(done: Done) -> None:
     # Two of four layers, and nothing else of any size: half of plain fine-tuning's MAC.
     assert done.figures("truncated-2", 50)["full_depth"]["mac_share"] == pytest.approx(0.5, abs=0.01)
     assert done.figures("plain-mean", 50)["full_depth"]["mac_share"] == pytest.approx(1.0)
@@ -90,13 +90,13 @@ def test_a_truncated_model_is_measured_against_the_whole_encoder(done: Done) -> 
     assert done.figures("plain-mean", 50)["plain_macs"] > whole / 2
 
 
-def test_an_arm_without_gates_never_skips(done: Done) -> None:
+def test_arm_without_gates_never_skips(done: Done) -> None:
     figures = done.figures("deebert", 50)
     assert set(figures["curves"]) == {"gates off", "patience"}
     assert figures["full_depth"]["skip_rate"] == [0.0] * 4
 
 
-def test_a_run_that_is_there_is_known_by_its_settings(done: Done) -> None:
+def test_run_is_known_by_settings(done: Done) -> None:
     run = done.runs[0]
     assert is_done(run, done.results)
     assert not is_done(replace(run, settings=replace(run.settings, gate_lambda=0.5)), done.results)
@@ -104,7 +104,7 @@ def test_a_run_that_is_there_is_known_by_its_settings(done: Done) -> None:
     assert not is_done(replace(run, settings=replace(run.settings, seed=52)), done.results)
 
 
-def test_a_run_stays_done_when_a_setting_changes_that_its_arm_does_not_use(done: Done, tmp_path: Path) -> None:
+def test_unused_settings_do_not_count(done: Done, tmp_path: Path) -> None:
     results = Path(shutil.copytree(done.results, tmp_path / "results"))
 
     def still_done(label: str, **written: object) -> bool:
@@ -114,27 +114,27 @@ def test_a_run_stays_done_when_a_setting_changes_that_its_arm_does_not_use(done:
         run.file(results).write_text(json.dumps(figures), encoding="utf-8")
         return is_done(run, results)
 
-    assert still_done("plain-mean", gate_lambda=0.5, plain_epochs=1, head_width=8)
+    assert still_done("plain-mean", gate_lambda=0.5, ungated_epochs=1, head_width=8)
     assert not still_done("plain-mean", learning_rate=0.5)
     assert still_done("deebert", gate_lambda=0.5) and not still_done("deebert", head_width=8)
     assert not still_done("smartbert", gate_lambda=0.5)
     assert not still_done("smartbert", a_setting_of_another_version=1)
 
 
-def test_a_run_can_start_from_another_runs_checkpoint(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_start_from_another_runs_checkpoint(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("warm")
     plain = next(run for run in done.runs if run.label == "plain-mean" and run.settings.seed == 50)
-    run = done.setup.run("warm", start=plain, seed=50, plain_epochs=0, soft_epochs=0, stage1_epochs=1)
-    said: list[str] = []
-    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=said.append)
+    run = done.setup.run("warm", start=plain, seed=50, ungated_epochs=0, soft_epochs=0, stage1_epochs=1)
+    lines: list[str] = []
+    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, log=lines.append)
     warm = json.loads(run.file(folder / "results").read_text(encoding="utf-8"))
     assert (warm["arm"], warm["backbone"]) == ("warm", "encoder")
     assert warm["plain_macs"] == done.figures("plain-mean", 50)["plain_macs"]
-    assert any(str(plain.checkpoint(folder / "work")) in line for line in said)  # trained on from there
+    assert any(str(plain.checkpoint(folder / "work")) in line for line in lines)  # trained further from there
     assert not list(folder.rglob("*.safetensors"))
 
 
-def test_a_run_is_known_by_its_texts_and_its_encoder_too(done: Done, tmp_path: Path) -> None:
+def test_run_is_known_by_texts_and_encoder(done: Done, tmp_path: Path) -> None:
     run = done.runs[0]
     assert run.data is not None
     data = Path(shutil.copytree(run.data, tmp_path / "data", symlinks=True))
@@ -150,7 +150,7 @@ def test_a_run_is_known_by_its_texts_and_its_encoder_too(done: Done, tmp_path: P
     assert not is_done(replace(run, model=str(encoder)), done.results)
 
 
-def test_another_runs_file_is_not_replaced_unless_told(done: Done, tmp_path: Path) -> None:
+def test_another_runs_file_is_kept(done: Done, tmp_path: Path) -> None:
     results = Path(shutil.copytree(done.results, tmp_path / "results"))
     quick = replace(done.runs[0], max_train_samples=40)
     before = quick.file(results).read_bytes()
@@ -160,38 +160,38 @@ def test_another_runs_file_is_not_replaced_unless_told(done: Done, tmp_path: Pat
     assert quick.file(results).read_bytes() == before
 
 
-def test_a_kept_checkpoint_is_not_taken_for_another_run(done: Done, tmp_path: Path) -> None:
+def test_checkpoint_folders_differ(done: Done, tmp_path: Path) -> None:
     run = done.runs[0]
     places = {run.checkpoint(tmp_path), replace(run, max_train_samples=40).checkpoint(tmp_path)}
     places.add(replace(run, settings=replace(run.settings, gate_lambda=0.5)).checkpoint(tmp_path))
     assert len(places) == 3
 
 
-def test_a_failed_run_is_told_and_the_others_are_made(done: Done, tmp_path: Path) -> None:
+def test_failed_run_does_not_stop_others(done: Done, tmp_path: Path) -> None:
     plain = next(run for run in done.runs if run.label == "plain-mean")
     good = replace(
-        plain, label="good", settings=replace(plain.settings, stage1_epochs=1, plain_epochs=0, soft_epochs=0)
+        plain, label="good", settings=replace(plain.settings, stage1_epochs=1, ungated_epochs=0, soft_epochs=0)
     )
     bad = replace(good, label="bad", settings=replace(good.settings, learning_rate=1e38))
-    said: list[str] = []
+    lines: list[str] = []
     with pytest.raises(TrainingError):
-        do_runs([bad, good], tmp_path / "results", tmp_path / "work", say=said.append)
+        do_runs([bad, good], tmp_path / "results", tmp_path / "work", log=lines.append)
     assert good.file(tmp_path / "results").exists() and not bad.file(tmp_path / "results").exists()
-    assert [line for line in said if "bad-seed50" in line and "FAILED" in line]
+    assert [line for line in lines if "bad-seed50" in line and "FAILED" in line]
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_any_training(done: Done, tmp_path: Path) -> None:
+def test_unwritable_folder_is_refused(done: Done, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     for results, work in ((tmp_path / "file", tmp_path / "work"), (tmp_path / "results", tmp_path / "file" / "work")):
         with pytest.raises(InputError, match="cannot be written"):
             do_runs([done.runs[0]], results, work)
 
 
-def test_no_checkpoint_is_left_behind(done: Done) -> None:
+def test_checkpoints_are_removed(done: Done) -> None:
     assert not list(done.work.rglob("*.safetensors"))
 
 
-def test_an_interrupted_run_is_taken_up_again(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_interrupted_run_is_resumed(done: Done, tmp_path_factory: pytest.TempPathFactory) -> None:
     class Stop(Exception):
         pass
 
@@ -202,16 +202,16 @@ def test_an_interrupted_run_is_taken_up_again(done: Done, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("interrupted")
     run = done.runs[0]
     with pytest.raises(Stop):
-        do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=stop_in_stage_2)
+        do_run(run, folder / "results", folder / "work", keep_checkpoint=False, log=stop_in_stage_2)
     assert not (folder / "results").exists()
-    said: list[str] = []
-    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, say=said.append)
-    assert not [line for line in said if line.startswith("stage 1: epoch")]
+    lines: list[str] = []
+    do_run(run, folder / "results", folder / "work", keep_checkpoint=False, log=lines.append)
+    assert not [line for line in lines if line.startswith("stage 1: epoch")]
     again = json.loads(run.file(folder / "results").read_text(encoding="utf-8"))
     assert again["curves"] == done.figures("smartbert", 50)["curves"]
 
 
-def test_a_run_that_another_process_trains_is_left_alone(done: Done, tmp_path: Path) -> None:
+def test_run_in_progress_is_refused(done: Done, tmp_path: Path) -> None:
     run = done.runs[0]
     checkpoint = run.checkpoint(tmp_path / "work")
     checkpoint.parent.mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_a_run_that_another_process_trains_is_left_alone(done: Done, tmp_path: P
     assert [file.suffix for file in checkpoint.parent.iterdir()] == [".lock"]
 
 
-def test_a_killed_process_is_a_named_error_and_the_command_goes_on(done: Done, tmp_path: Path) -> None:
+def test_killed_process_can_be_repeated(done: Done, tmp_path: Path) -> None:
     plain = next(run for run in done.runs if run.label == "plain-mean")
 
     def kill() -> None:
@@ -242,7 +242,7 @@ def test_a_killed_process_is_a_named_error_and_the_command_goes_on(done: Done, t
     assert is_done(plain, tmp_path / "results")
 
 
-def test_what_auto_precision_means_here_is_part_of_what_a_run_is(done: Done) -> None:
+def test_auto_precision_is_part_of_identity(done: Done) -> None:
     run = done.runs[0]
     auto, fp32, bf16 = (replace(run, settings=replace(run.settings, precision=name)) for name in PRECISIONS)
     assert fp32.identity() != bf16.identity()

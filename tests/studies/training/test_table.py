@@ -1,4 +1,4 @@
-"""table.py and write.py: what a table says, checked on arms of four texts worked out by hand, and on real runs."""
+"""Tables: arms of four texts worked out by hand, and real runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(
     validation: float = 0.5,
     skips: tuple[float, ...] = (0.0, 0.0),
 ) -> ArmResult:
-    """An arm of one run over four texts, digits for who is right: at full depth and at each saving (\"2\", \"3\")."""
+    """An arm of one run over four texts, digits for correct texts: at full depth and at each saving (\"2\", \"3\")."""
 
     def accuracy(right: str) -> float:
         return right.count("1") / 4
@@ -72,7 +72,7 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
     return found
 
 
-def test_rivals_are_compared_text_by_text_each_at_its_own_cost() -> None:
+def test_paired_comparison_with_rivals() -> None:
     arms = [
         made("smartbert", "both", full="1110", at={"2": "1111", "3": "0111"}),
         made("plain-mean", None, full="1110", validation=0.6),
@@ -90,7 +90,7 @@ def test_rivals_are_compared_text_by_text_each_at_its_own_cost() -> None:
     assert "smartbert" not in found
 
 
-def test_only_seeds_that_both_have_are_compared() -> None:
+def test_only_common_seeds_are_compared() -> None:
     arms = [
         made("smartbert", "both", full="1110", at={"2": "1111"}),
         made("deebert", "gates off", full="1110", at={"2": "1100"}, seed=51),
@@ -98,7 +98,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     assert rows(table_text({arm.name: arm for arm in arms}, "?"), "SmartBERT's accuracy minus")["deebert"] == ["-", "-"]
 
 
-def test_gates_are_compared_with_the_same_models_exits_and_with_a_model_without() -> None:
+def test_gates_against_exits_and_no_gates() -> None:
     smart = made("smartbert", "both", full="1110", at={"2": "1111"}, share=0.6, skips=(0.25, 1.0))
     smart.runs[0]["at"]["gates off"] = {"2": {"values": [0, 0], "right": ["1100", "1100"], "share": 0.0}}
     without = made("no-gates", "gates off", full="1000", at={"2": "1110"})
@@ -110,7 +110,7 @@ def test_gates_are_compared_with_the_same_models_exits_and_with_a_model_without(
     assert against_2x.startswith("+25.00 [") and against_3x == "-"
 
 
-def test_the_better_plain_arm_is_the_one_that_validation_prefers() -> None:
+def test_best_plain_by_validation() -> None:
     first = made("plain-first", None, full="1110", validation=0.6)  # better on validation, worse on dev
     mean = made("plain-mean", None, full="1111", validation=0.5)
     best = best_plain({"plain-mean": mean, "plain-first": first})
@@ -118,7 +118,7 @@ def test_the_better_plain_arm_is_the_one_that_validation_prefers() -> None:
     assert best_plain({}) is None
 
 
-def test_a_table_says_what_guessing_gives_and_all_conditions() -> None:
+def test_commonest_label_and_conditions() -> None:
     one, other = made("smartbert", "both", full="1110"), made("plain-mean", None, full="1110")
     other.runs[0]["conditions"] = {**CONDITIONS, "threads": 2}
     text = table_text({"smartbert": one, "plain-mean": other}, "?")
@@ -126,7 +126,7 @@ def test_a_table_says_what_guessing_gives_and_all_conditions() -> None:
     assert "1 threads of 2 x cores" in text and "2 threads of 2 x cores" in text and "commit abc" in text
 
 
-def test_a_real_table_has_every_section(done: Done) -> None:
+def test_real_table_has_every_section(done: Done) -> None:
     arms = load_arms(run.file(done.results) for run in done.runs)
     text = table_text(arms, "who wins")
     for words in (
@@ -144,13 +144,13 @@ def test_a_real_table_has_every_section(done: Done) -> None:
     assert list(rows(text, "How deep texts go")) == ["deebert", "smartbert", "smartbert, gates off"]
 
 
-def test_a_table_written_twice_is_the_same_twice(done: Done) -> None:
+def test_table_is_reproducible(done: Done) -> None:
     first = [file.read_bytes() for file in write_table(done.results, done.setup, "arms")]
     assert [file.read_bytes() for file in write_table(done.results, done.setup, "arms")] == first
     assert first[1].startswith(b"\x89PNG")
 
 
-def test_a_study_reads_its_own_runs_only(done: Done, tmp_path: Path) -> None:
+def test_study_reads_its_own_runs_only(done: Done, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(done.results / "trec6" / "encoder", tmp_path / "trec6" / "encoder"))
     found = json.loads((folder / "smartbert-seed50.json").read_text(encoding="utf-8"))
 
