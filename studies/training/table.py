@@ -140,8 +140,8 @@ def _gates(arms: dict[str, ArmResult]) -> list[str]:
     without = arms.get("no-gates")
     lines = [
         "What the gates bring. No text exits early, though every head is evaluated: the metric and MAC with gates "
-        "obeyed and not, and the share of texts that skip each layer. Early exits on: accuracy with gates obeyed minus not, "
-        "in points, at equal cost (95 % interval over texts)"
+        "obeyed and not, and the share of texts that skip each layer. Early exits on: accuracy with gates obeyed "
+        "minus not, in points, at equal cost (95 % interval over texts)"
         + (
             "; the same against `no-gates`, trained and run without any, whose early exits at the MAC of gates on "
             "give the metric in brackets."

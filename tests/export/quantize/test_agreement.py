@@ -32,8 +32,7 @@ POLICY = Policy(exit_threshold=0.5)
 class Trial:
     """fp32 graphs, and a copy of them as candidates, which a test may damage."""
 
-    model: SmartBertForSequenceClassification
-    exact: Path
+    cut: CutParts
     candidate: Path
     tokens: Tokens
 
@@ -43,16 +42,12 @@ class Trial:
         return check_quantized(
             self.cut,
             self.candidate,
-            list(parts(self.model.config, layout)),
+            list(parts(self.cut.config, layout)),
             tokens or self.tokens,
             policy,
             precision="int8",
             fused=layout != "separate",
         )
-
-    @property
-    def cut(self) -> CutParts:
-        return CutParts(folder=self.exact, config=self.model.config, fixed_shape=None)
 
     def damage(self, part: str, weight: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         file = self.candidate / f"{part}.onnx"
@@ -63,25 +58,15 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def exact_dir(variants_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every fp32 part, with its own weights."""
-    folder = tmp_path_factory.mktemp("exact")
-    for file in (variants_dir / "graphs").iterdir():
-        if file.name.count(".") == 1:
-            (folder / file.name).write_bytes(onnx.load(file).SerializeToString())
-    return folder
-
-
-@pytest.fixture(scope="module")
 def tokens(classifier: SmartBert) -> Tokens:
     texts, _ = recombine(SENTENCES, None, 120)
     return classifier.tokenizer.encode(texts)
 
 
 @pytest.fixture
-def trial(exact_dir: Path, tmp_path: Path, model: SmartBertForSequenceClassification, tokens: Tokens) -> Trial:
-    candidate = Path(shutil.copytree(exact_dir, tmp_path / "candidate"))
-    return Trial(model=model, exact=exact_dir, candidate=candidate, tokens=tokens)
+def trial(cut: CutParts, tmp_path: Path, tokens: Tokens) -> Trial:
+    candidate = Path(shutil.copytree(cut.folder, tmp_path / "candidate"))
+    return Trial(cut=cut, candidate=candidate, tokens=tokens)
 
 
 def refused(report: QuantizationReport) -> list[str]:
@@ -92,7 +77,7 @@ def refused(report: QuantizationReport) -> list[str]:
 def test_equal_parts_are_all_kept(trial: Trial, layout: str) -> None:
     report = trial.check(layout)
     assert (report.precision, report.texts, report.refused) == ("int8", len(trial.tokens.truncated), {})
-    assert list(report.alone) == [part.name for part in parts(trial.model.config, layout)]
+    assert list(report.alone) == [part.name for part in parts(trial.cut.config, layout)]
     for agreement in (*report.alone.values(), report.together):
         assert (agreement.labels, agreement.exit_layers) == (1.0, 1.0)
 
@@ -109,7 +94,7 @@ def test_equal_parts_are_all_kept(trial: Trial, layout: str) -> None:
     ],
 )
 def test_wrong_part_is_refused(trial: Trial, layout: str, part: str, other: str | None) -> None:
-    shutil.copy(trial.exact / f"{other or 'exit_04'}.onnx", trial.candidate / f"{part}.onnx")
+    shutil.copy(trial.cut.folder / f"{other or 'exit_04'}.onnx", trial.candidate / f"{part}.onnx")
     if other is None:
         trial.damage(part, "classify.weight", np.zeros_like)
     report = trial.check(layout)
@@ -177,7 +162,7 @@ class Folder:
 @pytest.mark.parametrize("layer", [2, 3])
 def test_exit_agreement_of_damaged_head(trial: Trial, layer: int) -> None:
     """A head that is never sure exits no text, and changes nothing for texts that exit before or after it."""
-    fp32 = run_batch(Folder(trial.exact, {}), trial.tokens, POLICY, layers=LAYERS, classes=3)
+    fp32 = run_batch(Folder(trial.cut.folder, {}), trial.tokens, POLICY, layers=LAYERS, classes=3)
     leave_here = np.mean([outcome.trace.exit_layer == layer for outcome in fp32])
     assert leave_here > 0
     for weight in ("classify.weight", "classify.bias"):
@@ -205,10 +190,10 @@ def test_worst_is_refused_when_together_fails(trial: Trial, classifier: SmartBer
     layers = [f"layer_{layer:02d}" for layer in range(1, LAYERS + 1)]
     for part in layers:
         trial.damage(part, "layer.output.dense.weight", lambda weight: weight * 0.7)
-    exact_lb = head_labels(Folder(trial.exact, {}), tokens)
+    exact_lb = head_labels(Folder(trial.cut.folder, {}), tokens)
 
     def turned(damaged: list[str]) -> NDArray[np.bool_]:
-        labels_lb = head_labels(Folder(trial.exact, dict.fromkeys(damaged, trial.candidate)), tokens)
+        labels_lb = head_labels(Folder(trial.cut.folder, dict.fromkeys(damaged, trial.candidate)), tokens)
         return np.not_equal(labels_lb, exact_lb)
 
     # Of a layer's own, its head's labels and the last one's count.
@@ -230,15 +215,13 @@ def test_worst_is_refused_when_together_fails(trial: Trial, classifier: SmartBer
     assert report.together.labels == 1.0, "together is the agreement of the parts that are kept"
 
 
-def test_parts_of_fixed_shape(
-    trial: Trial, classifier: SmartBert, model: SmartBertForSequenceClassification, tmp_path: Path
-) -> None:
+def test_parts_of_fixed_shape(trial: Trial, model: SmartBertForSequenceClassification, tmp_path: Path) -> None:
     """Batches are padded and split, as the runtime does it: graphs for 2 texts of 24 tokens decide as dynamic ones."""
-    cut = cut_parts(model, tmp_path / "cut", ("fused",), fixed_shape=(2, 24))
+    fixed_cut = cut_parts(model, tmp_path / "cut", ("fused",), fixed_shape=(2, 24))
     chosen = list(parts(model.config, "fused"))
-    candidates = Path(shutil.copytree(cut.folder, tmp_path / "fixed-candidates"))
-    shutil.copy(cut.folder / "block_02.onnx", candidates / "block_03.onnx")
-    fixed = check_quantized(cut, candidates, chosen, trial.tokens, POLICY, precision="int8", fused=True)
-    shutil.copy(trial.exact / "block_02.onnx", trial.candidate / "block_03.onnx")
+    candidates = Path(shutil.copytree(fixed_cut.folder, tmp_path / "fixed-candidates"))
+    shutil.copy(fixed_cut.folder / "block_02.onnx", candidates / "block_03.onnx")
+    fixed = check_quantized(fixed_cut, candidates, chosen, trial.tokens, POLICY, precision="int8", fused=True)
+    shutil.copy(trial.cut.folder / "block_02.onnx", trial.candidate / "block_03.onnx")
     assert fixed == trial.check("fused")
     assert list(fixed.refused) == ["block_03"]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+from smartbert_export.graphs.cut import CutParts
 from smartbert_export.graphs.tracing import make_template
 from smartbert_export.parts.reduced_heads import HeadsPart
 from smartbert_export.parts.signatures import example_inputs, signature
@@ -46,10 +47,10 @@ LENGTHS = (24, 1, 7, 3, 12)
 
 
 @pytest.fixture(scope="module")
-def exact(variants_dir: Path, model: SmartBertForSequenceClassification) -> dict[str, onnx.ModelProto]:
+def exact(cut: CutParts, model: SmartBertForSequenceClassification) -> dict[str, onnx.ModelProto]:
     """The parts in fp32, each with its own weights."""
     names = (*PARTS[:-1], "gate_02", "exit_02")
-    return {part: onnx.load(variants_dir / "graphs" / f"{part}.onnx") for part in names} | {"heads": wide_heads(model)}
+    return {part: onnx.load(cut.folder / f"{part}.onnx") for part in names} | {"heads": wide_heads(model)}
 
 
 def wide_heads(model: SmartBertForSequenceClassification) -> onnx.ModelProto:
