@@ -1,4 +1,4 @@
-"""What SmartBERT is: an encoder with a skipping gate before and an exit head after every layer.
+"""The SmartBERT model: encoder, gates, exit heads, and PyTorch's one loop over its layers (layer_steps).
 
 Hu et al., IJCAI 2023. Shape letters: b batch, s sequence, h hidden, w head width, a attention heads, c classes,
 l layers. Masks are additive, shape b,1,1,s: 0 for a token, MASKED for padding.
@@ -22,7 +22,7 @@ from smartbert.backbones import check_length, load_backbone_weights, read_backbo
 from smartbert.configuration import SmartBertConfig
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.decisions.rules import logit
-from smartbert_runtime.engine.recorded import decide_recorded
+from smartbert_runtime.engine.decide_recorded import decide_recorded
 from smartbert_runtime.errors import ConfigError
 
 # Large enough that softmax gives exactly 0 in float32, small enough for float16.

@@ -1,4 +1,4 @@
-"""The inference rule written out in plain PyTorch, one text at a time: the oracle that parity is measured against.
+"""The inference rule for one text over PyTorch's layer steps: the oracle that parity is measured against.
 
 Shape letters: b batch (here 1), s sequence, l layers.
 """
@@ -36,9 +36,7 @@ def trace_one(
         torch.ones(1, len(input_ids_s), dtype=torch.int64),
         torch.tensor([token_type_ids_s]),
     )
-    for step in model.layer_steps(
-        hidden_bsh, mask_b11s, skip_threshold=policy.skip_threshold, no_skip=policy.no_skip
-    ):
+    for step in model.layer_steps(hidden_bsh, mask_b11s, skip_threshold=policy.skip_threshold, no_skip=policy.no_skip):
         layer, last = step.index + 1, step.index == layers - 1
         if not policy.no_skip:
             skip_logit_l[step.index] = float(step.skip_logit_b[0])

@@ -29,7 +29,7 @@ from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassific
 from smartbert_export import export_package
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.weights import PRECISIONS
+from smartbert_export.quantize.quantized_graph import PRECISIONS
 from smartbert_runtime import SmartBert
 from tests.package_folders import export_fixed, export_fixed_single, export_layouts
 

@@ -1,4 +1,4 @@
-"""Keeps the program's logging as it is: libraries that reconfigure it, and loggers that are too talkative."""
+"""Logging of the libraries that an export calls: kept from reconfiguring the program's, and quiet."""
 
 from __future__ import annotations
 

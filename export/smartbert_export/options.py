@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smartbert_export.graphs.tracing import OPSET, OPSETS
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.weights import FP32, PRECISIONS, WEIGHT_RANGE
+from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, WEIGHT_RANGE
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.package.manifest import SEPARATE, SINGLE, Variant
 

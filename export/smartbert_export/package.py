@@ -17,7 +17,7 @@ from smartbert_export.parity.verify_package import verify_package
 from smartbert_export.quantize.agreement import QuantizationReport
 from smartbert_export.quantize.check_texts import choose_check_texts
 from smartbert_export.quantize.quantize_parts import quantize_parts
-from smartbert_export.quantize.weights import FP32
+from smartbert_export.quantize.quantized_graph import FP32
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_export.summary import summary_text
 from smartbert_export.write_package import write_package

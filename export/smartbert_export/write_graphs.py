@@ -14,7 +14,7 @@ from smartbert_export.graphs.ort_format import convert_folder
 from smartbert_export.graphs.single_graph import single_signature
 from smartbert_export.package_files import copy_file, write_file
 from smartbert_export.parts.signatures import Part, signature
-from smartbert_export.quantize.weights import FP32
+from smartbert_export.quantize.quantized_graph import FP32
 from smartbert_runtime.package.manifest import Component, FileEntry
 from smartbert_runtime.package.part_names import MODEL, ROLES
 from smartbert_runtime.reporting import SILENT, Reporter

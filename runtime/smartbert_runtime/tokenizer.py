@@ -1,4 +1,7 @@
-"""Texts to token ids and batches, with the package's own tokenizer.json. Shape letters: b batch, s sequence."""
+"""Texts to token ids with the package's own tokenizer.json, and into padded batches of similar length.
+
+Shape letters: b batch, s sequence.
+"""
 
 from __future__ import annotations
 

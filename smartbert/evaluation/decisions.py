@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.engine.recorded import decide_recorded
+from smartbert_runtime.engine.decide_recorded import decide_recorded
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from smartbert_export.graphs.coverage import COREML_PROGRAM, coverage
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.weights import FP32, PRECISIONS, quantized
+from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, quantized
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.decisions.policy import Policy
@@ -36,7 +36,7 @@ from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
 from smartbert_runtime.trace import Trace
-from studies.performance.record import conditions_line
+from studies.performance.append_record import conditions_line
 
 BATCH_SIZE = 32
 

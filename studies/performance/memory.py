@@ -20,8 +20,8 @@ from smartbert_runtime.sessions.threads import available_threads
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer
+from studies.performance.append_record import append_record, conditions_line
 from studies.performance.proc_memory import peak_mb, resident_mb
-from studies.performance.record import append_record, conditions_line
 
 # Name -> whether sessions keep their working memory in an arena, and session config entries.
 SETTINGS: dict[str, tuple[bool, dict[str, str]]] = {

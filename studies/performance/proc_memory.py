@@ -1,4 +1,4 @@
-"""This process's memory, which several studies measure; Linux only."""
+"""The bench's memory figures for studies: an error where the system has none, and a peak that can be reset (Linux)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from smartbert_export.library_output import own_logging, quiet_logger
 from smartbert_export.options import ExportOptions
 from smartbert_export.package import export_package
 from smartbert_export.parity.probes import cut_stream
-from smartbert_export.quantize.weights import BLOCK, INT8, quantized
+from smartbert_export.quantize.quantized_graph import BLOCK, INT8, quantized
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.package.open import open_package
 from smartbert_runtime.sessions.providers import CPU
@@ -33,7 +33,7 @@ from smartbert_runtime.sessions.threads import available_threads, session_option
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
-from studies.performance.record import conditions_line
+from studies.performance.append_record import conditions_line
 
 BATCH_SIZE = 32
 SHAPES = ((1, 16), (1, 128), (8, 32))

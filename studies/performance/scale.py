@@ -16,8 +16,8 @@ from smartbert_runtime import SmartBert, share_thread_pool
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
+from studies.performance.append_record import append_record, conditions_line
 from studies.performance.proc_memory import resident_mb
-from studies.performance.record import append_record, conditions_line
 
 IMPORTS = {
     "onnxruntime, numpy, tokenizers": "import onnxruntime, numpy, tokenizers",

@@ -35,7 +35,7 @@ from smartbert_runtime.sessions.threads import session_options
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokens, batches_by_length
-from studies.performance.record import append_record, conditions_line
+from studies.performance.append_record import append_record, conditions_line
 
 # Evaluates every gate and every exit head; none of them ever skips or exits.
 NEVER = Policy(skip_threshold=1.0, exit_threshold=0.0)

@@ -13,7 +13,7 @@ from smartbert_export.graphs.cut import CutParts
 from smartbert_export.graphs.graph_files import PartGraph, VariantGraphs, save_graph
 from smartbert_export.parts.signatures import LAYOUTS, Part, parts
 from smartbert_export.quantize.agreement import Agreement, QuantizationReport, check_quantized
-from smartbert_export.quantize.weights import FP32, PRECISIONS, quantized
+from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, quantized
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.manifest import FUSED, SEPARATE, Variant
 from smartbert_runtime.reporting import SILENT, Reporter

@@ -1,4 +1,4 @@
-"""The settings that steer when a layer is skipped and when a head answers.
+"""Policy: which exit rule, thresholds and limits a run uses, applied to one row or to many.
 
 Shape letters: b batch, c classes.
 """

@@ -1,11 +1,11 @@
-"""When a layer is skipped and when an exit head's answer is good enough: the comparisons themselves, spelled once.
+"""When a layer is skipped and when an exit head's answer is good enough: the comparisons.
 
 A new exit rule is a function here, an entry in RULES, and a test. Every threshold goes from 0 (never) to 1.
 
 Exits compare strictly (uncertainty < threshold), skips do not (skip logit >= the threshold's logit), everywhere.
-Three places compute the same numbers in another way, and may differ from these by 1e-6, so that a decision can differ
-only where it is closer than DECISION_MARGIN (1e-4, parity/compare.py) to its threshold:
-- `normalized_entropy_of_one`, without numpy's price on a single row (equal to 1e-12);
+These places compute the same in another way, and may differ by 1e-6, so that a decision can differ only where it is
+closer than DECISION_MARGIN (1e-4, parity/compare.py) to its threshold:
+- `normalized_entropy_of_one`, and `skips_one` and `exits_one` in policy.py: one row without numpy's price (to 1e-12);
 - the graph of the layout `single`, in float32 (smartbert_export/graphs/single_graph.py);
 - PyTorch's `layer_steps`, which compares skip logits in float32 (smartbert/modeling.py).
 Shape letters: b batch, c classes.

@@ -1,4 +1,4 @@
-"""manifest.json: what a package folder holds, as frozen dataclasses; reading it checks the folder.
+"""manifest.json as frozen dataclasses: what a package folder holds (open.py reads and checks it).
 
 The words follow onnxruntime's own model package: a component is one part of the model (`layer_03`), a variant is
 one layout and precision (`separate-fp32`), and each component names the file it uses in each variant.

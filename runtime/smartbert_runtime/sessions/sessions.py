@@ -1,4 +1,4 @@
-"""One onnxruntime session for each part, created at the part's first use, on the providers that the user named."""
+"""One onnxruntime session for each part, created at its first use on the named providers; forks start anew."""
 
 from __future__ import annotations
 

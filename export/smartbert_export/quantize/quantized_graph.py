@@ -1,4 +1,4 @@
-"""int8 and int4 weights, with which a text gets the same answer by itself, padded and in any batch.
+"""int8 and int4 graphs: how weights and activations are scaled, so that no answer depends on the batch.
 
 `quantize_dynamic` scales activations over the whole tensor, so that a text's answer depends on its neighbors. Here
 activations have a per-token scale.

@@ -20,7 +20,7 @@ from smartbert_export.graphs.cut import CutParts
 from smartbert_export.graphs.tracing import make_template
 from smartbert_export.parts.reduced_heads import HeadsPart
 from smartbert_export.parts.signatures import example_inputs, signature
-from smartbert_export.quantize.weights import BLOCK, INT4, INT8, WEIGHT_RANGE, quantized
+from smartbert_export.quantize.quantized_graph import BLOCK, INT4, INT8, WEIGHT_RANGE, quantized
 from tests.parity.paper_oracle import random_rows
 
 Arrays = dict[str, NDArray[Any]]
