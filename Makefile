@@ -46,7 +46,7 @@ $(VENV_OPENVINO)/.ready: .ci/constraints-openvino.txt
 	touch $@
 
 test-openvino: $(VENV)/.ready $(VENV_OPENVINO)/.ready
-	OPENVINO_PYTHON=$(CURDIR)/$(VENV_OPENVINO)/bin/python $(BIN)/pytest tests/runtime/test_openvino.py
+	OPENVINO_PYTHON=$(CURDIR)/$(VENV_OPENVINO)/bin/python $(BIN)/pytest tests/runtime/sessions/test_openvino.py
 
 demo: $(VENV)/.ready
 	@echo "== text messages and a pretrained encoder"
