@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import smartbert_runtime.telemetry  # noqa: F401 - must precede any import of onnxruntime
+
 if TYPE_CHECKING:
     from smartbert.configuration import SmartBertConfig
     from smartbert.modeling import SmartBertForSequenceClassification

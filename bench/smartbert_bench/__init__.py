@@ -2,3 +2,5 @@
 
 Read run.py first (the order of a run), then contenders/ (what is compared) and workers/ (what runs in a process).
 """
+
+import smartbert_runtime.telemetry  # noqa: F401 - must precede any import of onnxruntime, the rivals' too

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import smartbert_runtime.telemetry  # noqa: F401 - must precede any import of onnxruntime
+
 if TYPE_CHECKING:
     from smartbert_export.package import export_package
 

@@ -2,6 +2,7 @@
 
 import typing
 
+import smartbert_runtime.telemetry  # noqa: F401 - first: it must precede the import of onnxruntime
 from smartbert_runtime.classifier import SmartBert
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import (
