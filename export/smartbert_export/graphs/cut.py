@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ from smartbert_export.parts.modules import part_module
 from smartbert_export.parts.signatures import Part, example_inputs, parts, signature
 from smartbert_runtime.package.part_names import EMBEDDINGS
 from smartbert_runtime.reporting import SILENT, Reporter
+
+# Templates of this process, by all that decides a graph: tracing is most of an export's time, and a second checkpoint
+# of the same structure needs none. They hold no weights.
+_TRACED: dict[str, Template] = {}
+MOST_TRACED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +86,20 @@ def _trace(
     opset: int,
     reporter: Reporter,
 ) -> Template:
+    module = part_module(model, part.role, part.index)
+    structure = json.dumps(model.config.to_dict(), sort_keys=True, default=str), repr(module)
+    key = repr((structure, part.kind, fixed_shape, opset))
     reporter.step(f"tracing {part.kind}")
-    inputs, outputs = signature(model.config, part.kind)
-    return make_template(
-        part_module(model, part.role, part.index),
-        example_inputs(model.config, part.role, fixed_shape),
-        inputs,
-        outputs,
-        fixed=fixed_shape,
-        opset=opset,
-    )
+    if key not in _TRACED:
+        inputs, outputs = signature(model.config, part.kind)
+        if len(_TRACED) >= MOST_TRACED:
+            _TRACED.clear()
+        _TRACED[key] = make_template(
+            module,
+            example_inputs(model.config, part.role, fixed_shape),
+            inputs,
+            outputs,
+            fixed=fixed_shape,
+            opset=opset,
+        )
+    return _TRACED[key]
