@@ -9,7 +9,7 @@ from transformers import BertConfig, PretrainedConfig
 from smartbert.backbones import Family, family_of
 from smartbert_runtime.errors import ConfigError
 
-HEAD_QUERIES = ("first", "mean")
+FIRST, MEAN, LEARNED = HEAD_QUERIES = ("first", "mean", "learned")
 
 
 class SmartBertConfig(PretrainedConfig):
@@ -17,7 +17,8 @@ class SmartBertConfig(PretrainedConfig):
 
     backbone_config: the encoder's own config as a dictionary; its `model_type` names the family.
     head_width: width of gates and exit heads (128); gate_heads, exit_heads: their attention heads (2, 4).
-    head_query: the query of their attention: "first", token 0 (paper), or "mean", the mean of all tokens.
+    head_query: the query of their attention: "first", token 0 (paper); "mean", the mean of all tokens; or "learned",
+    a weight vector for each attention head, which is then all that the attention has: no query, key or value product.
     gates: false for a model without gates, which never skips, such as the control arm DeeBERT.
     early_exits: false for a plain classifier, whose only head follows the last layer; no such model is trained.
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
@@ -55,7 +56,7 @@ class SmartBertConfig(PretrainedConfig):
         self.exit_threshold = exit_threshold
         self.max_input_length = max_input_length
         if head_query not in HEAD_QUERIES:
-            raise ConfigError(f"head_query must be {' or '.join(HEAD_QUERIES)}, not {head_query!r}")
+            raise ConfigError(f"head_query must be one of {', '.join(HEAD_QUERIES)}, not {head_query!r}")
         super().__init__(**kwargs)
 
     def family(self) -> Family:

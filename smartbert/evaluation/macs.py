@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smartbert.configuration import SmartBertConfig
+from smartbert.configuration import LEARNED, MEAN, SmartBertConfig
 from smartbert.evaluation.decisions import Decisions
 
 
@@ -57,14 +57,19 @@ class MacCounter:
         return self._pooled(tokens_r, self.config.gate_heads) + self.config.gate_heads * self.config.head_width
 
     def exit(self, tokens_r: NDArray[np.int64]) -> NDArray[np.int64]:
-        """One exit head: w x w for the values, w x w of the dense layer, w x c of the classifier."""
+        """One exit head: its attention, the dense layer (w x w) and the classifier (w x c)."""
         width = self.config.head_width
-        return self._pooled(tokens_r, self.config.exit_heads) + 2 * width * width + width * self.config.num_labels
+        # The values' product, or, with learned queries, the wider input of the dense layer.
+        values = (self.config.exit_heads - 1) * width * width if self.config.head_query == LEARNED else width * width
+        behind = values + width * width + width * self.config.num_labels
+        return self._pooled(tokens_r, self.config.exit_heads) + behind
 
     def _pooled(self, tokens_r: NDArray[np.int64], heads: int) -> NDArray[np.int64]:
-        """h -> w for every token, then one query against all: w x w for it, w x w for the keys."""
+        """h -> w for every token, then one query against all: w x w for it, w x w for the keys; none where learned."""
         width = self.config.head_width
-        mean = tokens_r * width if self.config.head_query == "mean" else 0
+        if self.config.head_query == LEARNED:
+            return tokens_r * (self.config.hidden_size * width + 2 * heads * width)
+        mean = tokens_r * width if self.config.head_query == MEAN else 0
         return tokens_r * (self.config.hidden_size * width + 2 * heads * width) + mean + 2 * width * width
 
     def path(

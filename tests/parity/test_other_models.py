@@ -1,9 +1,11 @@
-"""Parity for other models: text pairs, gates that skip every layer, mean-pooled heads, a RoBERTa."""
+"""Parity for other models: text pairs, gates that skip every layer, heads with other queries, a RoBERTa."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from smartbert_runtime.parity.golden import read_golden
 from smartbert_runtime.parity.verify import require_parity, verify
 from smartbert_runtime.sessions.sessions import Sessions
 from tests import roberta
-from tests.conftest import SENTENCES, make_decisive, make_model, make_tokenizer
+from tests.conftest import SENTENCES, make_model, make_tokenizer
 from tests.parity.paper_oracle import paper_answer
 
 PAIRS = tuple(reversed(SENTENCES))
@@ -45,17 +47,6 @@ def skipping_model() -> SmartBertForSequenceClassification:
         for index in range(4):
             # The sigmoid of what comes out is exactly 1.0 in float32.
             model.get_parameter(f"gates.{index}.decide.bias").fill_(300.0)
-    return model
-
-
-def mean_model() -> SmartBertForSequenceClassification:
-    """Gates and heads whose query is the mean of all tokens."""
-    torch.manual_seed(7)
-    config: SmartBertConfig = copy.deepcopy(make_model().config)
-    config.head_query = "mean"
-    model = SmartBertForSequenceClassification(config)
-    model.eval()
-    make_decisive(model, make_tokenizer())
     return model
 
 
@@ -86,7 +77,13 @@ def skipping_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mean_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(mean_model(), [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("mean"))
+    return export(make_model(7, "mean"), [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("mean"))
+
+
+@pytest.fixture(scope="module")
+def learned_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = make_model(8, "learned")
+    return export(model, [{"text": text} for text in SENTENCES], tmp_path_factory.mktemp("learned"))
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +136,11 @@ def test_no_skip_overrides_certain_gate(skipping_dir: Path) -> None:
     assert limited.layers_run == () and limited.exit_layer == 4
 
 
-OTHERS = {"mean_dir": (mean_model, make_tokenizer), "roberta_dir": (roberta.make_model, roberta.make_tokenizer)}
+OTHERS: dict[str, tuple[Callable[[], SmartBertForSequenceClassification], Callable[[], PreTrainedTokenizerFast]]] = {
+    "mean_dir": (partial(make_model, 7, "mean"), make_tokenizer),
+    "learned_dir": (partial(make_model, 8, "learned"), make_tokenizer),
+    "roberta_dir": (roberta.make_model, roberta.make_tokenizer),
+}
 
 
 @pytest.mark.parametrize("package", OTHERS)
@@ -174,7 +175,8 @@ def test_roberta_facts_and_padding(roberta_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "parts"), [("pairs_dir", 13), ("skipping_dir", 13), ("mean_dir", 13), ("roberta_dir", 10)]
+    ("package", "parts"),
+    [("pairs_dir", 13), ("skipping_dir", 13), ("mean_dir", 13), ("learned_dir", 13), ("roberta_dir", 10)],
 )
 def test_golden_samples_replay(package: str, parts: int, request: pytest.FixtureRequest) -> None:
     opened = open_package(request.getfixturevalue(package))

@@ -83,14 +83,17 @@ DEV_TEXTS = [
 
 
 def with_config(model: SmartBertForSequenceClassification, **changes: Any) -> SmartBertForSequenceClassification:
-    """The same weights under a config with these `changes`; weights that it has no place for are left out."""
+    """The same weights under a config with these `changes`; weights that it has no place for are left out, and
+    those that it has beside them are as they were initialized.
+    """
     config: SmartBertConfig = copy.deepcopy(model.config)
     for name, value in changes.items():
         setattr(config, name, value)
     other = SmartBertForSequenceClassification(config)
     other.eval()
-    names = set(other.state_dict())
-    other.load_state_dict({name: tensor for name, tensor in model.state_dict().items() if name in names})
+    shapes = {name: tensor.shape for name, tensor in other.state_dict().items()}
+    kept = {name: tensor for name, tensor in model.state_dict().items() if shapes.get(name) == tensor.shape}
+    other.load_state_dict({**other.state_dict(), **kept})
     return other
 
 

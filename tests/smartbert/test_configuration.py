@@ -41,7 +41,7 @@ def test_unsupported_family() -> None:
 
 
 def test_unknown_head_query() -> None:
-    with pytest.raises(ConfigError, match="head_query must be first or mean, not 'last'"):
+    with pytest.raises(ConfigError, match="head_query must be one of first, mean, learned, not 'last'"):
         SmartBertConfig(backbone_config=make_encoder_config().to_dict(), head_query="last")
 
 

@@ -17,6 +17,7 @@ from smartbert.modeling import (
     ContrastHead,
     ExitHead,
     FullPass,
+    LearnedQueryPooling,
     PoolingAttention,
     SkipGate,
     SmartBertForSequenceClassification,
@@ -119,16 +120,34 @@ def test_mean_attention_by_hand() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("query", ["first", "mean"])
+@pytest.mark.parametrize("query", ["first", "mean", "learned"])
 def test_attention_ignores_padding(query: str) -> None:
     torch.manual_seed(4)
-    attention = PoolingAttention(16, 2, query)
+    attention = LearnedQueryPooling(16, 2) if query == "learned" else PoolingAttention(16, 2, query)
     t_bsw, junk_bsw = torch.randn(2, 5, 16), 100.0 * torch.randn(2, 3, 16)
     alone_bw = attention(t_bsw, torch.zeros(2, 1, 1, 5))
     mask_b11s = _mask(torch.tensor([[1] * 5 + [0] * 3] * 2))
     padded_bw = attention(torch.cat([t_bsw, junk_bsw], dim=1), mask_b11s)
     assert torch.allclose(padded_bw, alone_bw, rtol=0.0, atol=1e-6)
     assert torch.equal(padded_bw, attention(torch.cat([t_bsw, -junk_bsw], dim=1), mask_b11s))
+
+
+@torch.no_grad()
+def test_learned_queries_by_hand() -> None:
+    """Two tokens of width 1: weights softmax(q t), for each head its own mean of the tokens."""
+    attention = LearnedQueryPooling(1, 2)
+    attention.queries.weight.copy_(torch.tensor([[0.0], [2.0]]))
+    t_bsw = torch.tensor([[[1.0], [3.0]]])
+    even, sharp = attention(t_bsw, torch.zeros(1, 1, 1, 2))[0].tolist()
+    e2, e6 = math.exp(2.0), math.exp(6.0)
+    assert even == pytest.approx(2.0) and sharp == pytest.approx((e2 + 3 * e6) / (e2 + e6))
+
+
+def test_parameter_counts_of_learned_queries() -> None:
+    """768 x 128 + 128; a query vector a head; the gate's 256 + 1; the exit's 512 x 128 + 128 and 128 x 2 + 2."""
+    config = SmartBertConfig(num_labels=2, head_query="learned")
+    assert _count(SkipGate(config)) == 98_432 + 2 * 128 + 257
+    assert _count(ExitHead(config)) == 98_432 + 4 * 128 + 65_664 + 258
 
 
 def test_indivisible_width_is_refused() -> None:
@@ -164,7 +183,7 @@ def test_one_class_is_refused() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("query", ["first", "mean"])
+@pytest.mark.parametrize("query", ["first", "mean", "learned"])
 def test_padding_changes_no_bit(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked, inputs = with_config(model, head_query=query), _inputs(batch)
     before = _full_pass(asked, inputs)

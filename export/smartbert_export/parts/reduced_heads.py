@@ -6,6 +6,7 @@ They equal the modules they are made of, by algebra. A head attends to every tok
 - The value projection moves behind the sum (sum_j a_j (W_v t_j + b_v) = W_v (sum_j a_j t_j) + b_v), and can be folded
   into the next linear layer.
 - An exit head and a gate that read the same state share one matrix product as projection, and one attention.
+- Learned queries need none of this but the last: there is nothing before the softmax to absorb, and nothing behind it.
 Products are computed in double precision. Shape letters: b batch, s sequence, h hidden, w head width, a attention
 heads, z = w/a, r readers (exit head, gate), v = r*w, n = s*r, o outputs, c classes.
 """
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smartbert.modeling import MASKED, ExitHead, PoolingAttention, SkipGate
+from smartbert.modeling import MASKED, ExitHead, LearnedQueryPooling, PoolingAttention, SkipGate
 
 
 class JointAttention(nn.Module):
@@ -64,6 +65,36 @@ class JointAttention(nn.Module):
         return [take(read_bv) for take, read_bv in zip(self.take, read, strict=True)]
 
 
+class JointLearnedQueries(nn.Module):
+    """Several readers of one state, each a LearnedQueryPooling and the linear layer behind it, in one attention.
+
+    The readers' tokens are side by side in t (b,s,r*w); a query has zeros where other readers' tokens are.
+    """
+
+    def __init__(self, readers: Sequence[tuple[LearnedQueryPooling, nn.Linear]]) -> None:
+        super().__init__()
+        self.heads = [attention.heads for attention, _ in readers]
+        self.width = readers[0][0].queries.in_features
+        queries = [attention.queries.weight.detach() for attention, _ in readers]
+        self.queries_av = nn.Parameter(torch.block_diag(*queries).contiguous())
+        self.take = nn.ModuleList(_linear(linear.weight.detach(), linear.bias.detach()) for _, linear in readers)
+
+    def forward(self, t_bsv: Tensor, mask_b11s: Tensor) -> list[Tensor]:
+        """(b,s,r*w), (b,1,1,s) -> (b,o) of each reader."""
+        # The queries first: onnxruntime fuses the transposition into the product.
+        scores_bas = self.queries_av @ t_bsv.transpose(1, 2) + mask_b11s.squeeze(1)
+        pooled_bav = scores_bas.softmax(dim=-1) @ t_bsv
+        read, first = [], 0
+        for reader, (heads, take) in enumerate(zip(self.heads, self.take, strict=True)):
+            own_baw = pooled_bav
+            if len(self.heads) > 1:
+                columns = slice(reader * self.width, (reader + 1) * self.width)
+                own_baw = pooled_bav[:, first : first + heads, columns]
+            read.append(take(own_baw.reshape(-1, heads * self.width)))
+            first += heads
+        return read
+
+
 class HeadsPart(nn.Module):
     """An exit head, a gate, or both over one state."""
 
@@ -75,7 +106,9 @@ class HeadsPart(nn.Module):
             torch.cat([head.project.bias.detach() for head in heads]),
         )
         behind = [head.decide if isinstance(head, SkipGate) else head.dense for head in heads]
-        self.read = JointAttention([(head.attention, linear) for head, linear in zip(heads, behind, strict=True)])
+        readers = [(head.attention, linear) for head, linear in zip(heads, behind, strict=True)]
+        learned = isinstance(heads[0].attention, LearnedQueryPooling)
+        self.read = JointLearnedQueries(readers) if learned else JointAttention(readers)
         self.classify = None if exit_head is None else exit_head.classify
 
     def forward(self, hidden_bsh: Tensor, mask_b11s: Tensor) -> tuple[Tensor, ...]:

@@ -1,8 +1,7 @@
-"""Reduced heads equal those of the model by algebra, in every layer, with either query and with padding."""
+"""Reduced heads equal those of the model by algebra, in every layer, with every query and with padding."""
 
 from __future__ import annotations
 
-import copy
 from typing import cast
 
 import numpy as np
@@ -10,31 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smartbert.configuration import SmartBertConfig
 from smartbert.modeling import ExitHead, PoolingAttention, SkipGate, SmartBertForSequenceClassification
 from smartbert_export.parts.modules import BlockPart, part_module
 from smartbert_export.parts.reduced_heads import JointAttention
-from tests.conftest import LAYERS, make_decisive, make_model, make_tokenizer
+from tests.conftest import LAYERS, make_model
 from tests.parity.paper_oracle import random_rows
 
 # Sums in another order, of numbers up to about 10.
 TOLERANCE = 2e-5
 
 
-def with_query(head_query: str) -> SmartBertForSequenceClassification:
-    """The tiny model with heads whose query is the first token, or the mean of all."""
-    torch.manual_seed(11)
-    config: SmartBertConfig = copy.deepcopy(make_model().config)
-    config.head_query = head_query
-    model = SmartBertForSequenceClassification(config)
-    model.eval()
-    make_decisive(model, make_tokenizer())
-    return model
-
-
-@pytest.fixture(scope="module", params=["first", "mean"])
+@pytest.fixture(scope="module", params=["first", "mean", "learned"])
 def either_query(request: pytest.FixtureRequest) -> SmartBertForSequenceClassification:
-    return with_query(request.param)
+    return make_model(11, request.param)
 
 
 @torch.inference_mode()
@@ -90,7 +77,7 @@ def test_padding_changes_no_output(either_query: SmartBertForSequenceClassificat
                 np.testing.assert_allclose(whole[row].numpy(), one[0].numpy(), atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("query", ["first", "mean"])
+@pytest.mark.parametrize("query", ["first", "mean", "learned"])
 @pytest.mark.parametrize(("heads", "outputs"), [(1, 1), (2, 1), (4, 16), (8, 3)])
 def test_reduced_attention(query: str, heads: int, outputs: int) -> None:
     torch.manual_seed(heads)

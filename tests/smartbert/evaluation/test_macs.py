@@ -18,7 +18,13 @@ from transformers import BertConfig
 from smartbert.configuration import SmartBertConfig
 from smartbert.evaluation.decisions import Decisions
 from smartbert.evaluation.macs import MacCounter, layer_macs, plain_macs
-from smartbert.modeling import ExitHead, PoolingAttention, SkipGate, SmartBertForSequenceClassification
+from smartbert.modeling import (
+    ExitHead,
+    LearnedQueryPooling,
+    PoolingAttention,
+    SkipGate,
+    SmartBertForSequenceClassification,
+)
 from tests.conftest import LABELS, SENTENCES
 from tests.smartbert.conftest import Batch, with_config
 
@@ -64,12 +70,14 @@ def test_layer_with_other_inner_size(tokens: int) -> None:
     assert layer_macs(encoder, np.array([tokens])).tolist() == [_counted(counter)]
 
 
-def _asked(attention: PoolingAttention, t_sw: Tensor) -> Tensor:
+def _asked(attention: PoolingAttention | LearnedQueryPooling, t_sw: Tensor) -> Tensor:
     """What each head's attention has mixed, (a,w), the value projection still to come.
 
     (Wq x0 + bq) . (Wk x_s + bk) = (Wk^T q) . x_s + q . bk, and q . bk is the same for every token: a softmax does not
     see it. So the keys are never made: Wk is absorbed into the one query.
     """
+    if isinstance(attention, LearnedQueryPooling):
+        return (attention.queries.weight @ t_sw.T).softmax(dim=-1) @ t_sw
     heads, width = attention.heads, t_sw.shape[1]
     size = width // heads
     asker_1w = t_sw[:1]
@@ -88,17 +96,19 @@ def _asked(attention: PoolingAttention, t_sw: Tensor) -> Tensor:
 
 def _reduced_gate(gate: SkipGate, hidden_sh: Tensor) -> tuple[float, int]:
     """The gate's skip logit by the reduced computation, and the MAC that torch counts in it."""
-    heads = gate.attention.heads
-    size = gate.attention.value.weight.shape[0] // heads
-    # Made once for a model, not for a text: decide . (Wv_a m_a) = (Wv_a^T decide_a) . m_a.
-    folded_aw = torch.cat(
-        [
-            gate.decide.weight[:, head * size : (head + 1) * size]
-            @ gate.attention.value.weight[head * size : (head + 1) * size]
-            for head in range(heads)
-        ]
-    )
-    constant = gate.decide.weight[0].dot(gate.attention.value.bias) + gate.decide.bias
+    folded_aw: Tensor = gate.decide.weight
+    constant: Tensor = gate.decide.bias
+    if isinstance(gate.attention, PoolingAttention):
+        value = gate.attention.value
+        size = value.weight.shape[0] // gate.attention.heads
+        # Made once for a model, not for a text: decide . (Wv_a m_a) = (Wv_a^T decide_a) . m_a.
+        folded_aw = torch.cat(
+            [
+                gate.decide.weight[:, head * size : (head + 1) * size] @ value.weight[head * size : (head + 1) * size]
+                for head in range(gate.attention.heads)
+            ]
+        )
+        constant = gate.decide.weight[0].dot(value.bias) + gate.decide.bias
     with FlopCounterMode(display=False) as counter:
         t_sw = torch.tanh(hidden_sh @ gate.project.weight.T + gate.project.bias)
         mixed_aw = _asked(gate.attention, t_sw)
@@ -106,28 +116,27 @@ def _reduced_gate(gate: SkipGate, hidden_sh: Tensor) -> tuple[float, int]:
     return float(logit_11 + constant), _counted(counter)
 
 
+def _values(attention: PoolingAttention | LearnedQueryPooling, mixed_aw: Tensor) -> Tensor:
+    """Each attention head's slice of the value projection acts on what that head has mixed; none where learned."""
+    if isinstance(attention, LearnedQueryPooling):
+        return mixed_aw.reshape(1, -1)
+    size = attention.value.weight.shape[0] // attention.heads
+    weights = attention.value.weight.split(size)
+    return torch.cat([mixed_aw[a : a + 1] @ weight.T for a, weight in enumerate(weights)], dim=1) + attention.value.bias
+
+
 def _reduced_exit(head: ExitHead, hidden_sh: Tensor) -> tuple[Tensor, int]:
     """The exit head's logits (c) by the reduced computation, and the MAC that torch counts in it."""
-    value = head.attention.value
-    size = value.weight.shape[0] // head.attention.heads
     with FlopCounterMode(display=False) as counter:
         t_sw = torch.tanh(hidden_sh @ head.project.weight.T + head.project.bias)
         mixed_aw = _asked(head.attention, t_sw)
-        # Each attention head's slice of the value projection acts on what that head has mixed.
-        values_1w = torch.cat(
-            [
-                mixed_aw[place : place + 1] @ value.weight[place * size : (place + 1) * size].T
-                for place in range(head.attention.heads)
-            ],
-            dim=1,
-        )
-        dense_1w = torch.tanh((values_1w + value.bias) @ head.dense.weight.T + head.dense.bias)
+        dense_1w = torch.tanh(_values(head.attention, mixed_aw) @ head.dense.weight.T + head.dense.bias)
         logits_1c = dense_1w @ head.classify.weight.T + head.classify.bias
     return logits_1c[0], _counted(counter)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("query", ["first", "mean"])
+@pytest.mark.parametrize("query", ["first", "mean", "learned"])
 def test_reduced_gate_macs(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked = with_config(model, head_query=query)
     counter = MacCounter(config=asked.config)
@@ -141,7 +150,7 @@ def test_reduced_gate_macs(model: SmartBertForSequenceClassification, batch: Bat
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("query", ["first", "mean"])
+@pytest.mark.parametrize("query", ["first", "mean", "learned"])
 def test_reduced_exit_head_macs(model: SmartBertForSequenceClassification, batch: Batch, query: str) -> None:
     asked = with_config(model, head_query=query)
     counter = MacCounter(config=asked.config)
