@@ -22,6 +22,7 @@ from smartbert_runtime.errors import ConfigError, InputError
 REPORT_FILE = "training_report.json"
 GOLDEN_TEXTS_FILE = "golden_texts.jsonl"
 GOLDEN_TEXTS = 32
+CHECK_TEXTS_FILE = "check_texts.jsonl"
 
 
 def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -68,7 +69,17 @@ def write_golden_texts(file: Path, dev: Split, lengths: Sequence[int]) -> None:
     """GOLDEN_TEXTS dev texts, evenly spread from the shortest to the longest, which the package will replay."""
     by_length = sorted(range(len(dev)), key=lambda row: (lengths[row], row))
     places = np.linspace(0, len(by_length) - 1, min(GOLDEN_TEXTS, len(by_length))).round().astype(int)
+    _write_lines(file, dev, [by_length[place] for place in places], [{}] * len(places))
+
+
+def write_check_texts(file: Path, validation: Split, labels: Sequence[str], count: int) -> None:
+    """The first `count` validation texts with their labels, on which an export judges quantized parts."""
+    rows = list(range(min(count, len(validation))))
+    _write_lines(file, validation, rows, [{"label": labels[validation.label_ids[row]]} for row in rows])
+
+
+def _write_lines(file: Path, split: Split, rows: Sequence[int], more: Sequence[dict[str, str]]) -> None:
     with file.open("w", encoding="utf-8") as stream:
-        for row in (by_length[place] for place in places):
-            pair = {"text_pair": dev.pairs[row]} if dev.pairs is not None else {}
-            stream.write(json.dumps({"text": dev.texts[row], **pair}, ensure_ascii=False) + "\n")
+        for row, columns in zip(rows, more, strict=True):
+            pair = {"text_pair": split.pairs[row]} if split.pairs is not None else {}
+            stream.write(json.dumps({"text": split.texts[row], **pair, **columns}, ensure_ascii=False) + "\n")

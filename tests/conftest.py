@@ -24,13 +24,18 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from smartbert.activations.ranges import write_ranges
+from smartbert.activations.record import record_ranges
 from smartbert.configuration import SmartBertConfig
-from smartbert.modeling import ExitHead, SkipGate, SmartBertForSequenceClassification
+from smartbert.modeling import ExitHead, LearnedQueryPooling, SkipGate, SmartBertForSequenceClassification
+from smartbert.trained_model import policy_of
 from smartbert_export import export_package
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.quantized_graph import PRECISIONS
+from smartbert_export.precisions import PRECISIONS
 from smartbert_runtime import SmartBert
+from smartbert_runtime.tokenizer import Tokenizer as TextTokenizer
+from smartbert_runtime.tokenizer import TokenizerSettings
 from tests.package_folders import export_fixed, export_fixed_single, export_layouts
 
 LABELS = ("calm", "loud", "odd")
@@ -107,7 +112,7 @@ def make_encoder_config(layers: int = LAYERS) -> BertConfig:
     )
 
 
-def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
+def make_model(seed: int = 0, head_query: str = "first") -> SmartBertForSequenceClassification:
     """A random model whose gates and exit heads each decide differently from text to text."""
     torch.manual_seed(seed)
     config = SmartBertConfig(
@@ -115,6 +120,7 @@ def make_model(seed: int = 0) -> SmartBertForSequenceClassification:
         head_width=16,
         gate_heads=2,
         exit_heads=4,
+        head_query=head_query,
         gate_bias=0.0,
         exit_threshold=0.5,
         max_input_length=24,
@@ -135,12 +141,26 @@ def make_decisive(model: SmartBertForSequenceClassification, tokenizer: PreTrain
     x_bsh, mask_b11s = model.embed(batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids"))
     for index in range(model.config.layers):
         gate, head = cast(SkipGate, model.gates[index]), cast(ExitHead, model.exits[index])
-        for weight in (gate.project.weight, head.project.weight, gate.attention.value.weight, head.dense.weight):
+        inner = gate.attention.queries if isinstance(gate.attention, LearnedQueryPooling) else gate.attention.value
+        for weight in (gate.project.weight, head.project.weight, inner.weight, head.dense.weight):
             weight.mul_(3.0)
         gate.decide.weight.mul_(6.0)
         head.classify.weight.mul_(5.0)
         gate.decide.bias.sub_(gate(x_bsh, mask_b11s).quantile(0.67))
         x_bsh = model.run_layer(index, x_bsh, mask_b11s)
+
+
+def save_checkpoint(model: SmartBertForSequenceClassification, folder: Path, *, ranges: bool = True) -> None:
+    """Model, tokenizer, golden texts and, as a recent smartbert-train writes them, ranges of activations."""
+    tokenizer = make_tokenizer()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    lines = [json.dumps({"text": text}) for text in SENTENCES]
+    (folder / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if ranges:
+        settings = TokenizerSettings(max_length=model.config.max_input_length, pad_id=0, type_ids=True)
+        tokens = TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), settings).encode(SENTENCES)
+        write_ranges(folder, record_ranges(model, tokens, policy_of(model)))
 
 
 @pytest.fixture(scope="session")
@@ -163,10 +183,7 @@ def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def checkpoint_dir(tmp_path_factory: pytest.TempPathFactory, model: SmartBertForSequenceClassification) -> Path:
     """A checkpoint folder as smartbert-train writes it (without its report); read only."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    model.save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
-    lines = [json.dumps({"text": text}) for text in SENTENCES]
-    (folder / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    save_checkpoint(model, folder)
     return folder
 
 

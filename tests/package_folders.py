@@ -68,14 +68,19 @@ def flip_byte(file: Path, place: int) -> None:
     file.write_bytes(bytes(content))
 
 
+def weights_of(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """Those of the branches of `If`s, too."""
+    bodies = [entry.g for node in graph.node for entry in node.attribute if entry.HasField("g")]
+    return [*graph.initializer, *(tensor for body in bodies for tensor in weights_of(body))]
+
+
 def scale_weight(folder: Path, part: str, weight: str, factor: float) -> None:
     """Multiply a weight where it lies in its graph's file, hashes refreshed."""
     file = folder / "graphs" / f"{part}.onnx"
     content = file.read_bytes()
-    graph = onnx.load_model_from_string(content).graph
-    (found,) = (initializer for initializer in graph.initializer if initializer.name == weight)
+    (found,) = (tensor for tensor in weights_of(onnx.load_model_from_string(content).graph) if tensor.name == weight)
     scaled = (np.frombuffer(found.raw_data, np.float32) * np.float32(factor)).tobytes()
-    # With its name, which its bytes follow: the single graph has some weights twice.
+    # With its name, which its bytes follow: the single graph has some values twice.
     before, after = (
         onnx.TensorProto(name=weight, raw_data=raw).SerializeToString() for raw in (found.raw_data, scaled)
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from smartbert_export.graphs.tracing import OPSET, OPSETS
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, WEIGHT_RANGE
+from smartbert_export.precisions import FP32, PRECISIONS, WEIGHT_RANGE
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.package.manifest import SEPARATE, SINGLE, Variant
 
@@ -81,7 +81,10 @@ class ExportOptions:
     """What to export. golden_file replaces the checkpoint's golden texts; golden_texts=False ships token ids only.
 
     gates: false leaves a model's gates out; it then skips no layer.
-    check_file: texts that decide which parts are quantized (500 or more); None makes them of the golden texts.
+    check_file: texts that decide which parts are quantized (500 or more), preferably labeled; None: those that training
+    kept in the checkpoint, or texts made of the golden ones.
+    scales_file: texts from which the scales of int8 activations are chosen (256 or more); None: the ranges that
+    training recorded in the checkpoint.
     license: the package's license, for SUMMARY.md and the manifest; preferably an SPDX identifier.
     """
 
@@ -90,5 +93,6 @@ class ExportOptions:
     golden_texts: bool = True
     gates: bool = True
     check_file: Path | None = None
+    scales_file: Path | None = None
     license: str | None = None
     overwrite: bool = False

@@ -14,10 +14,11 @@ from smartbert_export.graphs.cut import cut_parts
 from smartbert_export.options import ExportOptions
 from smartbert_export.parity.golden_samples import read_golden_texts, record_golden
 from smartbert_export.parity.verify_package import verify_package
+from smartbert_export.precisions import FP32, INT8
 from smartbert_export.quantize.agreement import QuantizationReport
 from smartbert_export.quantize.check_texts import choose_check_texts
+from smartbert_export.quantize.choose_ranges import choose_ranges
 from smartbert_export.quantize.quantize_parts import quantize_parts
-from smartbert_export.quantize.quantized_graph import FP32
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_export.summary import summary_text
 from smartbert_export.write_package import write_package
@@ -66,9 +67,13 @@ def export_package(
     settings = source.tokenizer_settings(graphs.max_length(config.max_input_length))
     tokenizer = Tokenizer(source.tokenizer_json, settings)
     texts = read_golden_texts(checkpoint, options.golden_file)
-    check_tokens = None
+    check_texts = ranges = None
     if graphs.precisions != (FP32,):
-        check_tokens = choose_check_texts(options.check_file, texts.texts, texts.pairs, tokenizer, reporter=reporter)
+        check_texts = choose_check_texts(
+            checkpoint, options.check_file, texts.texts, texts.pairs, source.labels, tokenizer, reporter=reporter
+        )
+    if INT8 in graphs.precisions:
+        ranges = choose_ranges(source, options.scales_file, tokenizer, policy, reporter=reporter)
 
     with atomic_folder(output, overwrite=options.overwrite) as staging:
         work = staging / "work"
@@ -96,7 +101,8 @@ def export_package(
             work,
             graphs.variants(),
             policy,
-            check_tokens,
+            check_texts,
+            ranges,
             target=graphs.target,
             ort_format=graphs.ort_format,
             reporter=reporter,

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from smartbert.activations.ranges import ActivationRanges, read_ranges
 from smartbert.backbones import FAMILIES
 from smartbert.checkpoint_folder import REPORT_FILE, load_tokenizer
 from smartbert.modeling import SmartBertForSequenceClassification
@@ -18,7 +19,7 @@ from smartbert.plain_classifier import is_plain
 from smartbert_export.package_files import sha256_of
 from smartbert_export.plain_adapter import load_plain
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.errors import ExportError
+from smartbert_runtime.errors import ConfigError, ExportError
 from smartbert_runtime.tokenizer import TokenizerSettings
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -31,6 +32,7 @@ class SourceCheckpoint:
     """What an export needs of a checkpoint.
 
     training: its training report as JSON; empty when there is none.
+    ranges: of its activations; None where it carries none.
     gates_left_out: the checkpoint has gates, `model` was opened without them.
     """
 
@@ -41,6 +43,7 @@ class SourceCheckpoint:
     type_ids: bool
     sha256: str
     training: dict[str, Any]
+    ranges: ActivationRanges | None
     gates_left_out: bool
 
     def policy(self) -> Policy:
@@ -93,8 +96,16 @@ def open_checkpoint(folder: Path, *, gates: bool = True) -> SourceCheckpoint:
         type_ids="token_type_ids" in tokenizer.model_input_names,
         sha256=sha256_of(folder / WEIGHTS_FILE, folder / CONFIG_FILE),
         training=_read_report(folder / REPORT_FILE),
+        ranges=_read_ranges(folder),
         gates_left_out=gates_left_out,
     )
+
+
+def _read_ranges(folder: Path) -> ActivationRanges | None:
+    try:
+        return read_ranges(folder)
+    except ConfigError as err:
+        raise ExportError(str(err), hint=err.hint) from err
 
 
 def _read_report(file: Path) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from smartbert_export.quantize.agreement import MIN_ALONE, MIN_TOGETHER, QuantizationReport
+from smartbert_export.precisions import FP32
+from smartbert_export.quantize.agreement import MAX_LOSS_ALONE, MAX_LOSS_TOGETHER, Agreement, QuantizationReport
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.manifest import Manifest, ModelFacts
 from smartbert_runtime.package.part_names import EXIT
@@ -94,9 +96,9 @@ def export_lines(
     for name, found in quantization.items():
         parts = len(found.alone)
         lines.append(
-            f"{found.precision:<8} {name}: {parts - len(found.refused)} of {parts} parts quantized; on {found.texts} "
-            f"texts {found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in "
-            "fp32"
+            f"{found.precision:<8} {name}: {parts - len(found.refused)} of {parts} parts quantized "
+            f"({_schemes(found)}); on {found.texts} texts {_loss(found.together)} accuracy lost, "
+            f"{found.together.labels:.2%} of the labels and {found.together.exit_layers:.2%} of the exits as in fp32"
         )
         lines += [f"         {part} stays fp32: {_reason(found, part)}" for part in found.refused]
     if skipped is not None and skipped < cost:
@@ -108,7 +110,19 @@ def export_lines(
 
 
 def _reason(report: QuantizationReport, part: str) -> str:
-    return f"{report.refused[part]}, alone it keeps {report.alone[part].labels:.2%} of the labels"
+    return f"{report.refused[part]}: {_loss(report.alone[part])}"
+
+
+def _loss(found: Agreement) -> str:
+    """Points of accuracy, as in "0.12 % (-0.31 to 0.55 %)"."""
+    loss = found.loss
+    return f"{loss.mean:.2%} ({loss.lower:.2%} to {loss.upper:.2%})"
+
+
+def _schemes(report: QuantizationReport) -> str:
+    """As in "12 static, 1 table rows"."""
+    counts = Counter(report.schemes.values())
+    return ", ".join(f"{count} {scheme}" for scheme, count in sorted(counts.items())) or "none"
 
 
 def _training(training: Mapping[str, Any], *, early_exits: bool) -> list[str]:
@@ -167,17 +181,19 @@ def _quantization(quantization: Mapping[str, QuantizationReport]) -> list[str]:
     lines = [
         "## Quantized parts",
         "",
-        f"A part is quantized when at least {MIN_ALONE:.0%} of the labels stay as in fp32 with only this part "
-        f"quantized, and {MIN_TOGETHER:.0%} with all of them.",
+        "A part stays fp32 where quantizing it beyond doubt (the lower bound of a one-sided 95 % interval) loses more "
+        f"than {MAX_LOSS_ALONE:.2%} accuracy alone, or all parts more than {MAX_LOSS_TOGETHER:.2%}. Without labels, a "
+        "changed answer loses fp32's probability of its own answer less that of the other.",
         "",
-        "| parts | texts | quantized | labels as in fp32 | exits as in fp32 | stays fp32 |",
-        "|---|---|---|---|---|---|",
+        "| parts | texts | quantized | accuracy lost (interval) | labels as in fp32 | exits as in fp32 | stays fp32 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, found in quantization.items():
         kept = "; ".join(f"{part} ({_reason(found, part)})" for part in found.refused) or "none"
         lines.append(
-            f"| {name} | {found.texts} | {len(found.alone) - len(found.refused)} of {len(found.alone)} "
-            f"| {found.together.labels:.2%} | {found.together.exit_layers:.2%} | {kept} |"
+            f"| {name} | {found.texts}, {'' if found.labeled else 'not '}labeled "
+            f"| {len(found.alone) - len(found.refused)} of {len(found.alone)}: {_schemes(found)} "
+            f"| {_loss(found.together)} | {found.together.labels:.2%} | {found.together.exit_layers:.2%} | {kept} |"
         )
     return [*lines, ""]
 
@@ -187,8 +203,8 @@ def _parts(manifest: Manifest, reports: Sequence[VerifyReport]) -> list[str]:
     lines = [
         "## Parts",
         "",
-        "| variant | part | inputs | outputs | size, kB | differs from PyTorch by |",
-        "|---|---|---|---|---|---|",
+        "| variant | part | inputs | outputs | numbers | size, kB | differs from PyTorch by |",
+        "|---|---|---|---|---|---|---|",
     ]
     for variant in manifest.variants:
         for component in manifest.in_variant(variant.name):
@@ -200,7 +216,9 @@ def _parts(manifest: Manifest, reports: Sequence[VerifyReport]) -> list[str]:
             size = f"{entry.bytes / 1000.0:.0f}"
             allowed = tolerance.get((variant.name, component.name))
             differs = "see above" if allowed is None else f"under {allowed:.0e}"
-            lines.append(f"| {variant.name} | {component.name} | {inputs} | {outputs} | {size} | {differs} |")
+            numbers = component.schemes.get(variant.name, FP32)
+            cells = (variant.name, component.name, inputs, outputs, numbers, size, differs)
+            lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 

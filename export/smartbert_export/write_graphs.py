@@ -14,7 +14,7 @@ from smartbert_export.graphs.ort_format import convert_folder
 from smartbert_export.graphs.single_graph import single_signature
 from smartbert_export.package_files import copy_file, write_file
 from smartbert_export.parts.signatures import Part, signature
-from smartbert_export.quantize.quantized_graph import FP32
+from smartbert_export.precisions import FP32
 from smartbert_runtime.package.manifest import Component, FileEntry
 from smartbert_runtime.package.part_names import MODEL, ROLES
 from smartbert_runtime.reporting import SILENT, Reporter
@@ -66,6 +66,7 @@ class _PartFiles:
     """What one part has in each variant."""
 
     files: dict[str, FileEntry] = field(default_factory=dict)
+    schemes: dict[str, str] = field(default_factory=dict)
     coverage: dict[str, Coverage] = field(default_factory=dict)
 
 
@@ -80,6 +81,8 @@ def _components(
         for graph in variant.graphs:
             part = found.setdefault(graph.part, _PartFiles())
             part.files[variant.variant.name] = entries[graph.file]
+            if graph.scheme:
+                part.schemes[variant.variant.name] = graph.scheme
             part.coverage[variant.variant.name] = coverage[graph.file]
     return tuple(_component(part, config, found[part]) for part in sorted(found, key=_running_order))
 
@@ -94,6 +97,7 @@ def _component(part: Part, config: SmartBertConfig, found: _PartFiles) -> Compon
         outputs=outputs,
         files=found.files,
         coverage=found.coverage,
+        schemes=found.schemes,
     )
 
 

@@ -84,7 +84,9 @@ class TrainingSettings:
     gate_heads: int = _setting(2, "Attention heads of a gate.", group=_MODEL)
     exit_heads: int = _setting(4, "Attention heads of an exit head.", group=_MODEL)
     head_query: str = _setting(
-        "mean", "Query of the heads' attention: first, token 0 (paper), or mean, of all tokens.", group=_MODEL
+        "mean",
+        "Query of the heads' attention: first, token 0 (paper); mean, of all tokens; learned, a weight vector: faster.",
+        group=_MODEL,
     )
     pooling: str = _setting(
         "mean",
@@ -107,6 +109,11 @@ class TrainingSettings:
         0.01, "Share of texts that early exits may give another answer than full depth.", group=_CHOICE
     )
     confidence: float = _setting(0.95, "How sure that share must be, judged on the texts kept back.", group=_CHOICE)
+    keep_texts: int = _setting(
+        0,
+        "So many of the texts kept back stay in the checkpoint, with labels: an export judges int8 parts on them.",
+        group=_CHOICE,
+    )
 
     def __post_init__(self) -> None:
         for name in ("eta1", "eta2", "max_disagreement", "skip_threshold", "distillation"):
@@ -116,7 +123,7 @@ class TrainingSettings:
         for name, known in (
             ("arm", ARM_NAMES),
             ("class_weights", ("none", "balanced")),
-            ("head_query", ("first", "mean")),
+            ("head_query", ("first", "mean", "learned")),
             ("pooling", ("mean", "first")),
             ("precision", PRECISIONS),
             ("metric", METRICS),
@@ -147,7 +154,8 @@ class TrainingSettings:
                 self._require(item.name, math.isfinite(getattr(self, item.name)), "a number")
         self._require("seed", 0 <= self.seed < 2**32, "0 or more, and below 2^32")
         self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
-        self._require("keep_layers", self.keep_layers >= 0, "0 or more")
+        for name in ("keep_layers", "keep_texts"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
         within = f"from 0 to the {self.stage1_epochs} of --stage1-epochs"
         self._require("ungated_epochs", 0 <= self.ungated_epochs <= self.stage1_epochs, within)
         left = self.stage1_epochs - self.ungated_epochs
@@ -156,8 +164,8 @@ class TrainingSettings:
             heads = getattr(self, name)
             self._require(
                 name,
-                heads >= 1 and self.head_width % heads == 0,
-                f"a divisor of head_width {self.head_width}",
+                heads >= 1 and (self.head_query == "learned" or self.head_width % heads == 0),
+                "1 or more" if self.head_query == "learned" else f"a divisor of head_width {self.head_width}",
             )
 
     def _require(self, name: str, valid: bool, wanted: str) -> None:

@@ -7,14 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from smartbert.activations.ranges import write_ranges
 from smartbert.atomic_folder import atomic_folder, check_target
 from smartbert.backbones import read_backbone_config
-from smartbert.checkpoint_folder import GOLDEN_TEXTS_FILE, REPORT_FILE, load_tokenizer, write_golden_texts
+from smartbert.checkpoint_folder import (
+    CHECK_TEXTS_FILE,
+    GOLDEN_TEXTS_FILE,
+    REPORT_FILE,
+    load_tokenizer,
+    write_check_texts,
+    write_golden_texts,
+)
 from smartbert.data.splits import TaskData
 from smartbert.evaluation.recording import tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain_classifier import PlainClassifier
 from smartbert.trained_model import Classifier, backbone_config, saved_model
+from smartbert.training.activation_ranges import ranges_of_training_texts
 from smartbert.training.arms import ARMS, settings_of
 from smartbert.training.processes import this_process
 from smartbert.training.progress import Log
@@ -81,11 +90,16 @@ def train(
     )
     report = make_report(model, identity_digest(identity), classifier, data, splits, tokenizer, settings, logs, log)
     if process.is_main_process:
+        ranges = ranges_of_training_texts(classifier, splits["train"], tokenizer, seed=settings.seed)
         with atomic_folder(output, overwrite=overwrite) as staging:
             saved_model(classifier).save_pretrained(staging)
             tokenizer.save_pretrained(staging)
             (staging / REPORT_FILE).write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+            if settings.keep_texts:
+                kept = data.validation, data.labels, settings.keep_texts
+                write_check_texts(staging / CHECK_TEXTS_FILE, *kept)
             lengths = [len(ids) for ids in splits["dev"]["input_ids"]]
+            write_ranges(staging, ranges)
             write_golden_texts(staging / GOLDEN_TEXTS_FILE, data.dev, lengths)
         remove_working_folder(work)
     return report

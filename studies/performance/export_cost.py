@@ -26,7 +26,7 @@ from smartbert.plain_classifier import is_plain
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.quantized_graph import PRECISIONS
+from smartbert_export.precisions import PRECISIONS
 from smartbert_export.source_checkpoint import CONFIG_FILE, WEIGHTS_FILE
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.errors import InputError

@@ -24,7 +24,8 @@ from smartbert_export.graphs.coverage import COREML_PROGRAM, coverage
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, quantized
+from smartbert_export.precisions import FP32, PRECISIONS
+from smartbert_export.quantize.quantized_graph import quantized
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.decisions.policy import Policy

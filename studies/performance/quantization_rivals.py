@@ -25,7 +25,8 @@ from smartbert_export.library_output import own_logging, quiet_logger
 from smartbert_export.options import ExportOptions
 from smartbert_export.package import export_package
 from smartbert_export.parity.probes import cut_stream
-from smartbert_export.quantize.quantized_graph import BLOCK, INT8, quantized
+from smartbert_export.precisions import INT8
+from smartbert_export.quantize.quantized_graph import BLOCK, quantized
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.package.open import open_package
 from smartbert_runtime.sessions.providers import CPU

@@ -45,7 +45,7 @@ def ids_only_dir(tmp_path_factory: pytest.TempPathFactory, checkpoint_dir: Path)
 
 def test_manifest(package_dir: Path, checkpoint_dir: Path) -> None:
     manifest = json.loads((package_dir / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["schema_version"] == "1.0"
+    assert manifest["schema_version"] == "1.1"
     assert manifest["model"] == {
         "family": "bert",
         "layers": 4,

@@ -11,7 +11,8 @@ from smartbert.evaluation.evaluate import Evaluation
 from smartbert.evaluation.thresholds import ThresholdChoice
 from smartbert.training.report import TrainingReport
 from smartbert.training.settings import TrainingSettings
-from smartbert_export.quantize.agreement import Agreement, QuantizationReport
+from smartbert_export.quantize.agreement import ALONE, TOGETHER, Agreement, QuantizationReport
+from smartbert_export.quantize.losses import LossEstimate
 from smartbert_export.summary import export_lines, summary_text
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.open import open_package
@@ -65,8 +66,8 @@ def test_model_facts(package_dir: Path) -> None:
 def test_parts_table(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ") and ".onnx" not in line]
-    parts = [row for row in rows if len(row) == 8 and row[1].strip() == "separate-fp32"]
-    sizes = {row[2].strip(): row[5].strip() for row in parts}
+    parts = [row for row in rows if len(row) == 9 and row[1].strip() == "separate-fp32"]
+    sizes = {row[2].strip(): row[6].strip() for row in parts}
     graphs = {file.stem: f"{file.stat().st_size / 1000:.0f}" for file in (package_dir / "graphs").iterdir()}
     assert sizes == graphs and len(sizes) == 13
     assert all(row[6].strip().startswith("under ") for row in parts)
@@ -139,12 +140,13 @@ def test_refused_parts_match_manifest(variants_dir: Path) -> None:
     manifest = open_package(variants_dir).manifest
     rows = rows_of(text, "Quantized parts")
     assert [row[0] for row in rows] == ["separate-int8", "fused-int8", "separate-int4", "fused-int4"]
-    for variant, texts, quantized, _, _, kept in rows:
+    for variant, texts, quantized, _, _, _, kept in rows:
         files = {c.name: c.files[variant].file for c in manifest.in_variant(variant)}
         exact = [part for part, file in files.items() if file == f"graphs/{part}.onnx"]
-        assert re.findall(r"(\w+) \(alone under 99%", kept) == exact
-        assert quantized == f"{len(files) - len(exact)} of {len(files)}" and int(texts) >= 500
-    assert any(row[5] != "none" for row in rows), "the tiny model's int4 layers change too many labels"
+        assert re.findall(r"(\w+) \(loses more than", kept) == exact
+        assert quantized.startswith(f"{len(files) - len(exact)} of {len(files)}: ")
+        assert texts.endswith(", not labeled") and int(texts.split(",")[0]) >= 500
+    assert any(row[-1] != "none" for row in rows), "the tiny model's int4 layers change too many labels"
 
 
 def test_fp32_has_no_quantization_table(package_dir: Path) -> None:
@@ -155,22 +157,30 @@ def test_printed_refusals(package_dir: Path) -> None:
     opened = open_package(package_dir)
     policy = opened.manifest.golden.policy
     report = verify(Sessions(opened, opened.manifest.variant()), read_golden(opened), policy, oracle="PyTorch")
-    poor, fair = Agreement(labels=0.9, exit_layers=0.8), Agreement(labels=0.994, exit_layers=0.99)
+
+    def agreement(labels: float, exit_layers: float, loss: float) -> Agreement:
+        estimate = LossEstimate(mean=loss, lower=loss - 0.01, upper=loss + 0.01)
+        return Agreement(loss=estimate, labels=labels, exit_layers=exit_layers, scheme="static")
+
+    poor, fair = agreement(0.9, 0.8, 0.05), agreement(0.994, 0.99, 0.012)
     quantization = QuantizationReport(
         precision="int8",
         texts=512,
+        labeled=True,
+        schemes={"layer_02": "static"},
         alone={"layer_01": poor, "layer_02": fair, "layer_03": fair},
-        refused={"layer_01": "alone under 99%", "layer_03": "together under 98%"},
-        together=Agreement(labels=0.985, exit_layers=0.9651),
+        refused={"layer_01": ALONE, "layer_03": TOGETHER},
+        together=agreement(0.985, 0.9651, 0.004),
     )
     lines = export_lines((report,), {"separate-int8": quantization})
     assert lines[0].startswith("parity   separate-fp32: worst part ")
     assert lines[0].endswith(" from PyTorch, 100.00% of the golden labels equal")
     assert lines[1:] == [
-        "int8     separate-int8: 1 of 3 parts quantized; on 512 texts 98.50% of the labels and 96.51% of the exits "
-        "as in fp32",
-        "         layer_01 stays fp32: alone under 99%, alone it keeps 90.00% of the labels",
-        "         layer_03 stays fp32: together under 98%, alone it keeps 99.40% of the labels",
+        "int8     separate-int8: 1 of 3 parts quantized (1 static); on 512 texts 0.40% (-0.60% to 1.40%) accuracy "
+        "lost, 98.50% of the labels and 96.51% of the exits as in fp32",
+        "         layer_01 stays fp32: loses more than 0.25% accuracy alone: 5.00% (4.00% to 6.00%)",
+        "         layer_03 stays fp32: all together lose more than 0.50% accuracy, this one the most: 1.20% (0.20% to "
+        "2.20%)",
     ]
 
 

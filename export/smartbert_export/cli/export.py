@@ -47,7 +47,7 @@ def export(
         list[str],
         typer.Option(
             help="fp32, int8 (a quarter of the size, faster) or int4 (even smaller, not faster); repeatable. A part "
-            "that changes too many labels stays fp32, as SUMMARY.md reports."
+            "that loses too much accuracy stays fp32, as SUMMARY.md reports."
         ),
     ] = ["fp32"],  # noqa: B006
     target: Annotated[
@@ -57,7 +57,15 @@ def export(
     check_file: Annotated[
         Path | None,
         typer.Option(
-            help="500 or more texts on which quantized parts are checked; default: made from the golden texts."
+            help="500 or more texts, labeled if possible, on which quantized parts are judged; default: those that "
+            "smartbert-train --keep-texts kept, or texts made from the golden ones."
+        ),
+    ] = None,
+    scales_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="256 or more texts from which int8's activation scales are chosen; default: what training recorded. "
+            "Without either, int8 computes a scale for each token, which is slower."
         ),
     ] = None,
     fixed_shape: Annotated[
@@ -110,6 +118,7 @@ def export(
         golden_texts=golden_texts,
         gates=gates,
         check_file=check_file,
+        scales_file=scales_file,
         license=license,
         overwrite=overwrite,
     )

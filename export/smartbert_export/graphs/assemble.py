@@ -11,6 +11,7 @@ from smartbert.configuration import SmartBertConfig
 from smartbert_export.graphs.graph_files import PartGraph, VariantGraphs, save_graph
 from smartbert_export.graphs.single_graph import single_model
 from smartbert_export.parts.signatures import Part
+from smartbert_export.precisions import FP32
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.manifest import SINGLE
 from smartbert_runtime.package.part_names import MODEL
@@ -53,4 +54,6 @@ def _join_parts(
     file = folder / precision / f"{MODEL}.onnx"
     save_graph(model, file)
     whole = Part(name=MODEL, role=MODEL, kind=MODEL, index=0)
-    return VariantGraphs(variant=parts.variant, graphs=(PartGraph(part=whole, file=file, precision=precision),))
+    schemes = sorted({graph.scheme or FP32 for graph in parts.graphs}) if precision != FP32 else []
+    graph = PartGraph(part=whole, file=file, precision=precision, scheme="; ".join(schemes))
+    return VariantGraphs(variant=parts.variant, graphs=(graph,))

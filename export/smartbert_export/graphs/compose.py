@@ -13,7 +13,9 @@ from smartbert_runtime.package.manifest import TensorSpec
 
 
 class Builder:
-    """Collects nodes and weights; names of parts get a prefix, and their weights go into the outermost graph.
+    """Collects nodes and weights; names of parts get a prefix.
+
+    A branch of an `If` holds its own weights: onnxruntime fuses quantized products only with weights of their graph.
 
     fixed: sizes of dimensions that the parts' specs only name.
     """
@@ -39,7 +41,9 @@ class Builder:
         self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
     ) -> Sequence[str]:
         """Add a part's nodes at top level, with its inputs and outputs renamed."""
-        self.nodes += self._renamed(part, prefix, feeds, outputs)
+        nodes, weights = self._renamed(part, prefix, feeds, outputs)
+        self.nodes += nodes
+        self.weights += weights
         return outputs
 
     def branch(
@@ -55,9 +59,8 @@ class Builder:
         """Add an `If`: `outputs` are the part's where `condition` holds, otherwise the values named in `otherwise`."""
         inner = [f"{prefix}/then/{name}" for name in outputs]
         passed = [f"{prefix}/else/{name}" for name in outputs]
-        then = helper.make_graph(
-            self._renamed(part, prefix, feeds, inner), f"{prefix}_run", [], self._infos(inner, specs)
-        )
+        nodes, weights = self._renamed(part, prefix, feeds, inner)
+        then = helper.make_graph(nodes, f"{prefix}_run", [], self._infos(inner, specs), weights)
         other = helper.make_graph(
             [helper.make_node("Identity", [value], [name]) for value, name in zip(otherwise, passed, strict=True)],
             f"{prefix}_not_run",
@@ -68,15 +71,16 @@ class Builder:
 
     def _renamed(
         self, part: onnx.ModelProto, prefix: str, feeds: dict[str, str], outputs: Sequence[str]
-    ) -> list[onnx.NodeProto]:
+    ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """The part's nodes and weights."""
         self.ir_version = max(self.ir_version, part.ir_version)
         self.opsets |= {entry.domain: entry.version for entry in part.opset_import}
         names = dict(feeds)
         names |= {value.name: name for value, name in zip(part.graph.output, outputs, strict=True)}
-        for tensor in part.graph.initializer:
+        weights = list(part.graph.initializer)
+        for tensor in weights:
             names[tensor.name] = f"{prefix}/{tensor.name}"
             tensor.name = names[tensor.name]
-            self.weights.append(tensor)
         nodes = []
         for node in part.graph.node:
             for places in (node.input, node.output):
@@ -85,7 +89,7 @@ class Builder:
                         places[number] = names.setdefault(name, f"{prefix}/{name}")
             node.name = ""
             nodes.append(node)
-        return nodes
+        return nodes, weights
 
     def model(self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> onnx.ModelProto:
         """The graph of all that was collected."""

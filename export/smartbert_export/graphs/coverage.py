@@ -21,15 +21,15 @@ Coverage = dict[str, tuple[int, ...]]
 
 
 def count_coverage(variants: Sequence[VariantGraphs], *, reporter: Reporter = SILENT) -> dict[Path, Coverage]:
-    """Operator coverage of every graph file, counted once for each kind of part in each precision.
+    """Operator coverage of every graph file, counted once for each kind of part in each precision and scheme.
 
     It is a report only and ends no export: where it cannot be counted it is empty, with a note that says why.
     """
     reporter.step("counting operator coverage")
-    counted: dict[tuple[str, str], Coverage] = {}
+    counted: dict[tuple[str, str, str], Coverage] = {}
     by_file: dict[Path, Coverage] = {}
     for graph in (graph for variant in variants for graph in variant.graphs):
-        key = graph.part.kind, graph.precision
+        key = graph.part.kind, graph.precision, graph.scheme
         if key not in counted:
             try:
                 counted[key] = coverage(onnx.load(graph.file))

@@ -13,11 +13,15 @@ from smartbert_runtime.package.manifest import Variant
 
 @dataclass(frozen=True, kw_only=True)
 class PartGraph:
-    """One part's graph. precision: of this file; fp32 where a quantized variant keeps the part in fp32."""
+    """One part's graph. precision: of this file; fp32 where a quantized variant keeps the part in fp32.
+
+    scheme: how its numbers were quantized; empty in fp32.
+    """
 
     part: Part
     file: Path
     precision: str
+    scheme: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

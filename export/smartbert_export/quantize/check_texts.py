@@ -1,39 +1,81 @@
-"""The texts on which quantized parts are compared with fp32: from a file, or made of the golden texts."""
+"""The texts on which quantized parts are judged: a file's, the checkpoint's own, or texts made of the golden ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from smartbert.checkpoint_folder import CHECK_TEXTS_FILE
+from smartbert_runtime.errors import InputError
 from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.text_files.columns import Columns
-from smartbert_runtime.text_files.examples import read_examples
+from smartbert_runtime.text_files.examples import Examples, read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
 
 # With 500 texts, one percent is five of them.
 ENOUGH_TEXTS = 500
 
 
+@dataclass(frozen=True, kw_only=True)
+class CheckTexts:
+    """Tokenized texts (r), and where all of them have one, their labels as class numbers."""
+
+    tokens: Tokens
+    label_ids_r: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens.truncated)
+
+
 def choose_check_texts(
+    checkpoint: Path,
     file: Path | None,
     golden_texts: Sequence[str],
     golden_pairs: Sequence[str] | None,
+    labels: Sequence[str],
     tokenizer: Tokenizer,
     *,
     reporter: Reporter = SILENT,
-) -> Tokens:
-    """The texts of `file`; None: texts made of the golden ones."""
-    if file is not None:
-        examples = read_examples(file, Columns())
-        if len(examples) < ENOUGH_TEXTS:
-            reporter.note(f"only {len(examples)} texts decide which parts are quantized; give {ENOUGH_TEXTS} or more")
-        return tokenizer.encode(examples.texts, examples.pairs)
-    texts, pairs = recombine(golden_texts, golden_pairs, ENOUGH_TEXTS)
+) -> CheckTexts:
+    """The texts of `file`; None: those that training kept in the checkpoint, else texts made of the golden ones.
+
+    labels: the model's. A file with a column `label` must hold only these; InputError names the line of another.
+    """
+    kept = checkpoint / CHECK_TEXTS_FILE
+    if file is not None or kept.is_file():
+        texts = _read_texts(file or kept, labels, tokenizer)
+        if len(texts) < ENOUGH_TEXTS:
+            reporter.note(f"only {len(texts)} texts decide which parts are quantized; give {ENOUGH_TEXTS} or more")
+        if texts.label_ids_r is None:
+            reporter.note(f"{file} has no labels: differences from fp32 are weighted by fp32's own probabilities")
+        return texts
+    made, pairs = recombine(golden_texts, golden_pairs, ENOUGH_TEXTS)
     reporter.note(
-        f"{len(texts)} texts made of the {len(golden_texts)} golden ones decide which parts are quantized; "
-        "--check-file gives real ones"
+        f"{len(made)} texts made of the {len(golden_texts)} golden ones decide which parts are quantized; "
+        "--check-file gives real ones, labeled if possible"
     )
-    return tokenizer.encode(texts, pairs)
+    return CheckTexts(tokens=tokenizer.encode(made, pairs))
+
+
+def _read_texts(file: Path, labels: Sequence[str], tokenizer: Tokenizer) -> CheckTexts:
+    examples = read_examples(file, Columns(), labels_if_any=True)
+    label_ids_r = None if examples.labels is None else _label_ids(examples, examples.labels, labels)
+    return CheckTexts(tokens=tokenizer.encode(examples.texts, examples.pairs), label_ids_r=label_ids_r)
+
+
+def _label_ids(examples: Examples, given: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+    numbers = {label: number for number, label in enumerate(labels)}
+    for label, line in zip(given, examples.lines, strict=True):
+        if label not in numbers:
+            raise InputError(
+                f"{examples.source}, line {line}: the model has no label {label!r}",
+                hint="its labels: " + ", ".join(labels),
+            )
+    return np.array([numbers[label] for label in given], dtype=np.int64)
 
 
 def recombine(texts: Sequence[str], pairs: Sequence[str] | None, count: int) -> tuple[list[str], list[str] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnxruntime
@@ -42,13 +43,17 @@ class FolderParts:
         inputs, results = signature(self._config, self._kinds[part])
         return run_fixed(run, feeds, inputs=inputs, outputs=results, shape=self._fixed_shape)
 
+    def close(self, part: str) -> None:
+        """Release a part that is not run again."""
+        self._sessions.pop(part, None)
+
 
 class MixedParts:
-    """`engine.Parts`: the parts named in `quantized` from one folder, all others from the fp32 one."""
+    """`engine.Parts`: each part named in `quantized` from the folder given for it, all others from the fp32 one."""
 
-    def __init__(self, fp32: FolderParts, candidates: FolderParts, quantized: Collection[str] = ()) -> None:
-        self._fp32, self._candidates, self._quantized = fp32, candidates, quantized
+    def __init__(self, fp32: FolderParts, quantized: Mapping[str, FolderParts] = MappingProxyType({})) -> None:
+        self._fp32, self._quantized = fp32, quantized
 
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs."""
-        return (self._candidates if part in self._quantized else self._fp32).run(part, feeds)
+        return self._quantized.get(part, self._fp32).run(part, feeds)

@@ -1,4 +1,4 @@
-"""Step 4 of an export: the parts in every precision; a quantized part that changes too many labels stays fp32."""
+"""Step 4 of an export: the parts in every precision; a quantized part that loses too much accuracy stays fp32."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pathlib import Path
 
 import onnx
 
+from smartbert.activations.ranges import ActivationRanges
 from smartbert_export.freed_memory import return_freed_memory
 from smartbert_export.graphs.cut import CutParts
 from smartbert_export.graphs.graph_files import PartGraph, VariantGraphs, save_graph
 from smartbert_export.parts.signatures import LAYOUTS, Part, parts
-from smartbert_export.quantize.agreement import Agreement, QuantizationReport, check_quantized
-from smartbert_export.quantize.quantized_graph import FP32, PRECISIONS, quantized
+from smartbert_export.precisions import FP32, PRECISIONS, STATIC, STATIC_CLIPPED, schemes
+from smartbert_export.quantize.activation_scales import part_scales
+from smartbert_export.quantize.agreement import Agreement, Candidates, QuantizationReport, check_quantized
+from smartbert_export.quantize.check_texts import CheckTexts
+from smartbert_export.quantize.quantized_graph import quantized
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.package.manifest import FUSED, SEPARATE, Variant
 from smartbert_runtime.reporting import SILENT, Reporter
-from smartbert_runtime.tokenizer import Tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,15 +39,17 @@ def quantize_parts(
     folder: Path,
     variants: Sequence[Variant],
     policy: Policy,
-    check_tokens: Tokens | None,
+    check_texts: CheckTexts | None,
+    ranges: ActivationRanges | None,
     *,
     target: str,
     ort_format: bool = False,
     reporter: Reporter = SILENT,
 ) -> QuantizedParts:
-    """Write quantized graphs into `folder`/PRECISION; a variant in fp32 keeps the graphs of the cut.
+    """Write quantized graphs below `folder`/PRECISION; a variant in fp32 keeps the graphs of the cut.
 
-    check_tokens: texts that decide which parts may be quantized; needed when a variant is not fp32.
+    check_texts: texts that decide which parts may be quantized; needed when a variant is not fp32.
+    ranges: of activations, for fixed scales; None: int8 computes a scale for each token.
     target, ort_format: as for `quantized`.
     """
     results = []
@@ -55,17 +60,20 @@ def quantize_parts(
             graphs = [PartGraph(part=part, file=cut.file(part), precision=FP32) for part in chosen]
             results.append(VariantGraphs(variant=variant, graphs=tuple(graphs)))
             continue
-        candidates = folder / variant.precision
+        candidates = Candidates(
+            folder / variant.precision,
+            {part.name: schemes(part.role, variant.precision, ranges=ranges is not None) for part in chosen},
+        )
         layout = SEPARATE if variant.layout == SEPARATE else FUSED
         name = f"{layout}-{variant.precision}"
         if name not in reports:
-            assert check_tokens is not None  # chosen by export_package for every precision but fp32
-            _write_quantized(cut, candidates, chosen, variant.precision, target, ort_format, reporter)
+            assert check_texts is not None  # chosen by export_package for every precision but fp32
+            _write_candidates(cut, candidates, chosen, variant.precision, ranges, target, ort_format, reporter)
             reports[name] = check_quantized(
                 cut,
                 candidates,
                 chosen,
-                check_tokens,
+                check_texts,
                 policy,
                 precision=variant.precision,
                 fused=layout == FUSED,
@@ -78,20 +86,27 @@ def quantize_parts(
     return QuantizedParts(variants=tuple(results), reports=reports)
 
 
-def _write_quantized(
+def _write_candidates(
     cut: CutParts,
-    candidates: Path,
+    candidates: Candidates,
     chosen: Sequence[Part],
     precision: str,
+    ranges: ActivationRanges | None,
     target: str,
     ort_format: bool,
     reporter: Reporter,
 ) -> None:
     for part in chosen:
-        file = candidates / f"{part.name}.onnx"
-        if not file.exists():  # another layout may have the part too
-            reporter.step(f"quantizing {part.name} to {precision}")
-            save_graph(quantized(onnx.load(cut.file(part)), precision, target, ort_format=ort_format), file)
+        for scheme in (scheme for rank in candidates.schemes[part.name] for scheme in rank):
+            file = candidates.file(part.name, scheme)
+            if file.exists():  # another layout has the part too
+                continue
+            reporter.step(f"quantizing {part.name} to {precision}, {scheme}")
+            model = onnx.load(cut.file(part))
+            scales = {}
+            if ranges is not None and scheme in (STATIC, STATIC_CLIPPED):
+                scales = part_scales(model.graph, part, ranges, scheme)
+            save_graph(quantized(model, precision, target, scales=scales, ort_format=ort_format), file)
 
 
 def _known_agreement(
@@ -110,18 +125,19 @@ def _known_agreement(
 
 def _note_refused(report: QuantizationReport, reporter: Reporter) -> None:
     for name, reason in report.refused.items():
-        share = report.alone[name].labels
-        reporter.note(f"{name} stays fp32: in {report.precision} {reason}: {share:.2%} of the labels as in fp32")
+        reporter.note(f"{name} stays fp32 and not {report.precision}: {reason}: {report.alone[name].loss.mean:.2%}")
 
 
 def _without_refused(
-    variant: Variant, chosen: Sequence[Part], cut: CutParts, candidates: Path, report: QuantizationReport
+    variant: Variant, chosen: Sequence[Part], cut: CutParts, candidates: Candidates, report: QuantizationReport
 ) -> VariantGraphs:
     """Quantized graphs, fp32 ones of the parts that were refused."""
     graphs = []
     for part in chosen:
-        if part.name in report.refused:
+        scheme = report.schemes.get(part.name)
+        if scheme is None:
             graphs.append(PartGraph(part=part, file=cut.file(part), precision=FP32))
         else:
-            graphs.append(PartGraph(part=part, file=candidates / f"{part.name}.onnx", precision=variant.precision))
+            file = candidates.file(part.name, scheme)
+            graphs.append(PartGraph(part=part, file=file, precision=variant.precision, scheme=scheme))
     return VariantGraphs(variant=variant, graphs=tuple(graphs))

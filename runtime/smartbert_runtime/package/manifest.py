@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ManifestError
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 MANIFEST_FILE = "manifest.json"
 DIGEST_FILE = "manifest.sha256"
 POLICY_FILE = "policy.json"
@@ -52,6 +52,7 @@ class Component:
 
     `index` is its layer from 1, 0 for the embeddings and the model; `files` has an entry for each variant that uses it.
     coverage: variant -> provider -> [nodes it would take, nodes in all], by onnxruntime's own usability checker.
+    schemes: variant -> how the part's numbers were quantized, such as "static"; none for a part in fp32. (Since 1.1.)
     """
 
     name: str
@@ -61,6 +62,7 @@ class Component:
     outputs: tuple[TensorSpec, ...]
     files: dict[str, FileEntry]
     coverage: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    schemes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,12 @@ class Examples:
         return len(self.texts)
 
 
-def read_examples(file: Path | str, columns: Columns | None = None, *, labeled: bool = False) -> Examples:
+def read_examples(
+    file: Path | str, columns: Columns | None = None, *, labeled: bool = False, labels_if_any: bool = False
+) -> Examples:
     """Read every text of a file, or of standard input for `-`; with `labeled`, labels are required.
+
+    labels_if_any: labels are read where the file has their column.
 
     Raises InputError, with the line number, for the first thing that cannot be read.
     """
@@ -36,6 +40,8 @@ def read_examples(file: Path | str, columns: Columns | None = None, *, labeled: 
         records = list(raise_first_error(read_records(lines, file_format(file, lines))))
     if not records:
         raise InputError(f"{lines.source} holds no rows", hint="check the file")
+    if labels_if_any:
+        labeled = any(columns.label in record.fields for record in records)
     return examples_from_rows(
         [record.fields for record in records],
         [record.line for record in records],

@@ -13,7 +13,7 @@ from smartbert.reference import trace_rows
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
 from smartbert_export.parts.signatures import LAYOUTS
-from smartbert_export.quantize.quantized_graph import PRECISIONS
+from smartbert_export.precisions import PRECISIONS
 from smartbert_runtime import SmartBert
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.errors import ConfigError

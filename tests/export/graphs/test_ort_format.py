@@ -60,7 +60,7 @@ def test_required_operators(ort_dir: Path) -> None:
     for line in lines:
         domain, version, _ = line.split(";", 2)
         assert domain in ("ai.onnx", "com.microsoft") and int(version) > 0
-    for operator in ("If", "MatMulInteger", "LayerNormalization", "Softmax", "Gather"):
+    for operator in ("If", "QGemm", "LayerNormalization", "Softmax", "Gather"):
         assert operator in text
     for place in ("/", "\\", "#", "graphs", ".ort", "smartbert"):
         assert place not in text

@@ -1,31 +1,61 @@
-"""The texts on which quantized parts are compared: from a file, or made of the golden texts."""
+"""The texts on which quantized parts are judged: from a file, from the checkpoint, or made of the golden texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from smartbert_export.quantize.check_texts import choose_check_texts, recombine
-from smartbert_runtime import SmartBert
-from tests.conftest import SENTENCES
+import pytest
+
+from smartbert.checkpoint_folder import CHECK_TEXTS_FILE
+from smartbert_export.quantize.check_texts import CheckTexts, choose_check_texts, recombine
+from smartbert_runtime import InputError, SmartBert
+from tests.conftest import LABELS, SENTENCES
 from tests.export.reporters import Recorder
+
+
+def choose(classifier: SmartBert, folder: Path, file: Path | None) -> tuple[CheckTexts, list[str]]:
+    reporter = Recorder()
+    texts = choose_check_texts(folder, file, SENTENCES, None, LABELS, classifier.tokenizer, reporter=reporter)
+    return texts, reporter.notes
 
 
 def test_few_texts_of_a_file(classifier: SmartBert, tmp_path: Path) -> None:
     file = tmp_path / "check.tsv"
     file.write_text("text\nWho am I?\nOff we go.\n", encoding="utf-8")
-    reporter = Recorder()
-    tokens = choose_check_texts(file, SENTENCES, None, classifier.tokenizer, reporter=reporter)
+    texts, notes = choose(classifier, tmp_path, file)
     expected = classifier.tokenizer.encode(["Who am I?", "Off we go."])
-    assert tokens.input_ids_bs.tolist() == expected.input_ids_bs.tolist()
-    assert reporter.notes == ["only 2 texts decide which parts are quantized; give 500 or more"]
+    assert texts.tokens.input_ids_bs.tolist() == expected.input_ids_bs.tolist() and texts.label_ids_r is None
+    assert notes[0] == "only 2 texts decide which parts are quantized; give 500 or more"
+    assert "check.tsv has no labels" in notes[1]
 
 
-def test_texts_made_of_golden_ones(classifier: SmartBert) -> None:
-    reporter = Recorder()
-    tokens = choose_check_texts(None, SENTENCES, None, classifier.tokenizer, reporter=reporter)
+def test_labels_of_a_file(classifier: SmartBert, tmp_path: Path) -> None:
+    file = tmp_path / "check.tsv"
+    file.write_text("text\tlabel\nWho am I?\todd\nOff we go.\tcalm\n", encoding="utf-8")
+    texts, notes = choose(classifier, tmp_path, file)
+    assert texts.label_ids_r is not None and texts.label_ids_r.tolist() == [2, 0] and len(notes) == 1
+
+
+def test_label_that_the_model_lacks(classifier: SmartBert, tmp_path: Path) -> None:
+    file = tmp_path / "check.csv"
+    file.write_text("text,label\nWho am I?,odd\nOff we go.,angry\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 3: the model has no label 'angry'") as error:
+        choose(classifier, tmp_path, file)
+    assert error.value.hint == "its labels: calm, loud, odd"
+
+
+def test_texts_that_training_kept(classifier: SmartBert, tmp_path: Path) -> None:
+    (tmp_path / CHECK_TEXTS_FILE).write_text('{"text": "Who am I?", "label": "loud"}\n', encoding="utf-8")
+    texts, notes = choose(classifier, tmp_path, None)
+    assert len(texts) == 1 and texts.label_ids_r is not None and texts.label_ids_r.tolist() == [1]
+    assert notes == ["only 1 texts decide which parts are quantized; give 500 or more"]
+
+
+def test_texts_made_of_golden_ones(classifier: SmartBert, tmp_path: Path) -> None:
+    texts, (note,) = choose(classifier, tmp_path, None)
     made, _ = recombine(SENTENCES, None, 500)
-    assert tokens.input_ids_bs.tolist() == classifier.tokenizer.encode(made).input_ids_bs.tolist()
-    (note,) = reporter.notes
+    assert texts.tokens.input_ids_bs.tolist() == classifier.tokenizer.encode(made).input_ids_bs.tolist()
+    assert texts.label_ids_r is None
     assert f"{len(made)} texts made of the {len(SENTENCES)} golden ones" in note and "--check-file" in note
 
 

@@ -1,4 +1,4 @@
-"""Quantized graphs: close to fp32, of 8 or 4 bits, with outputs that do not depend on the rest of the batch."""
+"""Graphs with a scale for each token, or int4: close to fp32, and no output depends on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from smartbert_export.graphs.cut import CutParts
 from smartbert_export.graphs.tracing import make_template
 from smartbert_export.parts.reduced_heads import HeadsPart
 from smartbert_export.parts.signatures import example_inputs, signature
-from smartbert_export.quantize.quantized_graph import BLOCK, INT4, INT8, WEIGHT_RANGE, quantized
+from smartbert_export.precisions import INT4, INT8, WEIGHT_RANGE
+from smartbert_export.quantize.quantized_graph import BLOCK, quantized
 from tests.parity.paper_oracle import random_rows
 
 Arrays = dict[str, NDArray[Any]]
@@ -117,6 +118,14 @@ def large_floats(model: onnx.ModelProto) -> list[str]:
     ]
 
 
+def int8_products(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "MatMul" and node.input[1].endswith(".dequantized")]
+
+
+def int8_matrices(model: onnx.ModelProto) -> Arrays:
+    return {name: array for name, array in initializers(model).items() if array.dtype == np.int8 and array.ndim == 2}
+
+
 def per_head(model: onnx.ModelProto) -> Arrays:
     """Float weights that are a matrix for each attention head."""
     return {name: array for name, array in initializers(model).items() if array.dtype == np.float32 and array.ndim == 3}
@@ -173,8 +182,8 @@ def test_small_weights_are_unchanged(exact: dict[str, onnx.ModelProto], part: st
 def test_large_weights_become_int8(exact: dict[str, onnx.ModelProto], part: str) -> None:
     changed = quantize(exact[part], INT8, "x86")
     assert large_floats(exact[part]) and large_floats(changed) == []
-    matrices = [array for array in initializers(changed).values() if array.dtype == np.int8]
-    products = operators(changed)["MatMulInteger"]
+    matrices = int8_matrices(changed)
+    products = len(int8_products(changed))
     assert products + STORED[part] == PRODUCTS[part] and operators(changed)["MatMulNBits"] == 0
     assert len(matrices) == (PRODUCTS[part] or 2), "the two large tables of the embeddings, or one matrix a product"
     assert {node.domain for node in changed.graph.node} == {""}, "standard operators only"
@@ -184,7 +193,7 @@ def test_ort_format_products_are_int8(exact: dict[str, onnx.ModelProto]) -> None
     changed = onnx.ModelProto()
     changed.CopyFrom(exact["heads"])
     changed = quantized(changed, INT8, "x86", ort_format=True)
-    assert operators(changed)["MatMulInteger"] == PRODUCTS["heads"] and large_floats(changed) == []
+    assert len(int8_products(changed)) == PRODUCTS["heads"] and large_floats(changed) == []
 
 
 def test_weight_shared_by_two_products() -> None:
@@ -206,8 +215,8 @@ def test_stored_int8_is_float_once_loaded(exact: dict[str, onnx.ModelProto], tmp
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     onnxruntime.InferenceSession(changed.SerializeToString(), options, providers=["CPUExecutionProvider"])
     loaded = onnx.load(tmp_path / "loaded.onnx")
-    assert sum(array.dtype == np.int8 for array in initializers(changed).values()) == PRODUCTS["heads"]
-    assert sum(array.dtype == np.int8 for array in initializers(loaded).values()) == 1
+    assert len(int8_matrices(changed)) == PRODUCTS["heads"]
+    assert len(int8_matrices(loaded)) == 1
     assert operators(loaded)["Gemm"] + operators(loaded)["FusedGemm"] == operators(exact["heads"])["Gemm"]
 
 
@@ -224,7 +233,7 @@ def test_large_weights_become_int4(exact: dict[str, onnx.ModelProto], part: str)
             packed, scales = arrays[node.input[1]], arrays[node.input[2]]
             assert packed.dtype == np.uint8 and packed.size * 2 == blocks * BLOCK and scales.size == blocks
             seen.add(node.input[1])
-    assert len(seen) == PRODUCTS[part] and operators(changed)["MatMulInteger"] == 0
+    assert len(seen) == PRODUCTS[part] and int8_products(changed) == []
     assert large_floats(changed) == []
     assert all(not node.name for node in changed.graph.node)
 
@@ -245,8 +254,7 @@ def test_embedding_tables(exact: dict[str, onnx.ModelProto], precision: str) -> 
 @pytest.mark.parametrize(("target", "largest"), [("x86", 64), ("x86-vnni", 127), ("arm64", 127)])
 def test_target_weight_range(exact: dict[str, onnx.ModelProto], target: str, largest: int) -> None:
     assert WEIGHT_RANGE[target] == largest
-    arrays = initializers(quantize(exact["layer_02"], INT8, target))
-    matrices = {name: array for name, array in arrays.items() if array.dtype == np.int8}
+    matrices = int8_matrices(quantize(exact["layer_02"], INT8, target))
     assert len(matrices) == 6
     for name, whole_io in matrices.items():
         per_column = np.abs(whole_io.astype(int)).max(axis=0)
@@ -255,11 +263,11 @@ def test_target_weight_range(exact: dict[str, onnx.ModelProto], target: str, lar
 
 def test_shared_quantized_input(exact: dict[str, onnx.ModelProto]) -> None:
     changed = quantize(exact["layer_02"], INT8, "x86")
-    read = Counter(node.input[0] for node in changed.graph.node if node.op_type == "MatMulInteger")
+    read = Counter(node.input[0] for node in int8_products(changed))
     assert sorted(read.values()) == [1, 1, 1, 3]
-    assert read["hidden.int8"] == 3
+    assert read["hidden.dequantized"] == 3
     # One rounding an input, not one a product.
-    assert operators(changed)["Round"] == 4
+    assert operators(changed)["QuantizeLinear"] == 4
 
 
 @pytest.mark.parametrize("target", ["x86", "x86-vnni"])

@@ -29,6 +29,7 @@ def make_verify_report(
         near=near,
         different=different,
         label_agreement=0.999,
+        label_loss=0.0005,
         logits=found(logits, 1e-4),
         nearest_margin=0.012,
         exit_agreement=0.9975,

@@ -72,7 +72,7 @@ def test_newer_minor_needs_known_keys(package_dir: Path) -> None:
     ("version", "hint"), [("2.0", "install a newer smartbert"), ("0.9", "export again with this version")]
 )
 def test_other_major_is_refused(version: str, hint: str) -> None:
-    with pytest.raises(ManifestError, match=rf"schema version {version}, this runtime reads 1\.0") as caught:
+    with pytest.raises(ManifestError, match=rf"schema version {version}, this runtime reads 1\.1") as caught:
         parse_manifest(as_bytes({"schema_version": version, "everything": "else"}))
     assert caught.value.hint == hint
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.parity.compare import (
-    LABEL_AGREEMENT,
+    LABEL_LOSS,
     LOGIT_TOLERANCE,
     DecisionReport,
     compare_traces,
     difference,
+    expected_losses,
 )
 from smartbert_runtime.trace import Trace
 
@@ -154,13 +155,30 @@ def test_quantized_logits_are_reported() -> None:
 
 
 @pytest.mark.parametrize(("texts", "allowed"), [(2, 1), (24, 1), (50, 1), (99, 1), (100, 2), (1000, 20)])
-def test_quantized_label_share(texts: int, allowed: int) -> None:
-    assert LABEL_AGREEMENT == 0.98
-    plain, turned = (make_trace(), make_trace()), (make_trace(), make_trace(logits=(0.0, 1.0)))
+def test_quantized_label_loss(texts: int, allowed: int) -> None:
+    """Of sure answers, each of which costs almost one whole text."""
+    assert LABEL_LOSS == 0.02
+    sure = make_trace(logits=(20.0, 0.0))
+    plain, turned = (sure, sure), (sure, make_trace(logits=(0.0, 1.0)))
     for wrong, good in ((0, True), (allowed, True), (allowed + 1, False)):
         report = compare(*[turned] * wrong, *[plain] * (texts - wrong), exact=False)
         assert report.ok == good
         assert report.label_agreement == pytest.approx(1.0 - wrong / texts)
+        assert report.label_loss == pytest.approx(wrong / texts)
+
+
+def test_unsure_labels_may_change() -> None:
+    """Half of the texts answer otherwise, and PyTorch itself gave both answers .525 and .475."""
+    unsure, other = make_trace(logits=(0.1, 0.0)), make_trace(logits=(0.0, 0.1))
+    report = compare(*[(unsure, other), (unsure, unsure)] * 20, exact=False)
+    assert (report.label_agreement, report.ok) == (0.5, True)
+    assert report.label_loss == pytest.approx(0.5 * 0.05, abs=1e-3)
+
+
+def test_expected_losses_by_hand() -> None:
+    expected = np.log(np.array([[0.7, 0.2, 0.1], [0.5, 0.45, 0.05]], dtype=np.float32))
+    found = expected_losses(expected, np.array([[0, 0, 1], [1, 0, 0]], dtype=np.float32))
+    np.testing.assert_allclose(found, [0.6, 0.0], atol=1e-6)
 
 
 def test_unequal_numbers_of_traces() -> None:

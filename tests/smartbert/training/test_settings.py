@@ -36,9 +36,10 @@ OUTSIDE: list[tuple[str, Any, str]] = [
     ("gradient_accumulation_steps", 0, "1 or more"),
     ("warmup_steps", -1, "0 or more"),
     ("keep_layers", -1, "0 or more"),
+    ("keep_texts", -1, "0 or more"),
     ("class_weights", "some", "one of none, balanced"),
     ("arm", "bert", "one of smartbert, no-contrast, no-hard, no-gates, deebert, pabee, plain, truncated"),
-    ("head_query", "last", "one of first, mean"),
+    ("head_query", "last", "one of first, mean, learned"),
     ("pooling", "max", "one of mean, first"),
     ("precision", "fp16", "one of auto, fp32, bf16"),
     ("metric", "recall", "one of accuracy, f1, matthews"),
@@ -63,6 +64,7 @@ INSIDE: list[tuple[str, Any]] = [
     *((name, 1) for name in ("stage2_epochs", "batch_size", "gradient_accumulation_steps", "gate_heads", "exit_heads")),
     ("warmup_steps", 0),
     ("keep_layers", 0),
+    ("keep_texts", 0),
     ("soft_epochs", 0),
     ("soft_epochs", 3),  # with one ungated epoch all 4
     ("ungated_epochs", 0),
@@ -72,7 +74,7 @@ INSIDE: list[tuple[str, Any]] = [
     ("seed", 2**32 - 1),
     *(("precision", value) for value in ("auto", "fp32", "bf16")),
     *(("metric", value) for value in ("accuracy", "f1", "matthews")),
-    *(("head_query", value) for value in ("first", "mean")),
+    *(("head_query", value) for value in ("first", "mean", "learned")),
     *(("pooling", value) for value in ("mean", "first")),
 ]
 

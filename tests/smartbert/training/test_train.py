@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertModel, TrainerControl, TrainerState, TrainingArguments
 
+from smartbert.activations.ranges import RANGES_FILE, read_ranges
 from smartbert.checkpoint_folder import load_tokenizer
 from smartbert.data.splits import TaskData
 from smartbert.modeling import SmartBertForSequenceClassification
@@ -20,6 +21,7 @@ from smartbert.training.stage_trainer import StageTrainer
 from smartbert.training.stages import Phases
 from smartbert.training.train import train
 from smartbert_runtime.errors import ConfigError
+from smartbert_runtime.text_files.examples import read_examples
 from tests.conftest import LAYERS, make_encoder_config, make_tokenizer
 from tests.smartbert.conftest import (
     DEV_TEXTS,
@@ -39,7 +41,7 @@ def _rates(entry: dict[str, float], name: str) -> list[float]:
 def test_checkpoint_is_complete(trained: TrainedRun) -> None:
     names = {file.name for file in trained.output.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "training_report.json"} <= names
-    assert "golden_texts.jsonl" in names
+    assert "golden_texts.jsonl" in names and "check_texts.jsonl" not in names, "no other texts unless they are wanted"
     assert not [name for name in names if name.endswith((".bin", ".pt"))]
     assert [file.name for file in trained.output.parent.iterdir()] == ["ckpt"]  # no ckpt.partial, no staging folder
 
@@ -53,6 +55,15 @@ def test_checkpoint_carries_thresholds(trained: TrainedRun, encoder_dir: Path) -
     ours, theirs = (AutoTokenizer.from_pretrained(folder) for folder in (trained.output, encoder_dir))
     assert ours(DEV_TEXTS)["input_ids"] == theirs(DEV_TEXTS)["input_ids"]
     assert not [name for name in model.state_dict() if "contrast" in name]
+
+
+def test_checkpoint_carries_activation_ranges(trained: TrainedRun) -> None:
+    """Of all training texts, which are fewer than would be drawn; histograms, and nothing else of them."""
+    ranges = read_ranges(trained.output)
+    assert ranges is not None and ranges.texts == trained.report.texts["train"]
+    assert {f"hidden_{layer:02d}" for layer in range(LAYERS + 1)} < set(ranges.points)
+    stored = (trained.output / RANGES_FILE).read_text(encoding="utf-8")
+    assert not any(text in stored for text in TRAIN_TEXTS)
 
 
 def test_every_layer_and_gate_moved(trained: TrainedRun, encoder_dir: Path) -> None:
@@ -176,7 +187,10 @@ def test_log_of_a_run(trained: TrainedRun, task_data: TaskData) -> None:
 def test_logged_skip_rates_follow_threshold(encoder_dir: Path, task_data: TaskData, tmp_path: Path) -> None:
     # At rate 0 the gates stay near sigmoid(-3) = 0.05: at threshold 0.005 every layer is skipped, and so logged.
     still = replace(TINY_SETTINGS, learning_rate=0.0, head_learning_rate=0.0, gate_bias=-3.0, stage1_epochs=1)
-    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(still, skip_threshold=0.005))
+    report = train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(still, skip_threshold=0.005, keep_texts=5))
+    kept = read_examples(tmp_path / "ckpt" / "check_texts.jsonl", labeled=True)
+    assert kept.texts == task_data.validation.texts[:5] and kept.labels is not None
+    assert [task_data.labels.index(label) for label in kept.labels] == list(task_data.validation.label_ids[:5])
     assert report.dev_full_depth.skip_rate == (1.0, 1.0, 1.0, 1.0)
     assert report.dev_full_depth.mean_layers_run == 0.0
     assert _rates(report.stage1_log[0], "skip_rate") == [1.0] * LAYERS
