@@ -6,8 +6,8 @@ VENV5 := .venv-transformers5
 VENV_OPENVINO := .venv-openvino
 BIN := $(VENV)/bin
 DEMO := build/demo
-# One test process a core; a file's tests stay in one, because they share what they set up.
-WORKERS := --numprocesses auto --dist loadfile
+# One test process a core; tests that share what is set up stay in one (tests/conftest.py).
+WORKERS := --numprocesses auto --dist loadgroup
 
 .PHONY: demo test test-transformers5 test-openvino clean
 

@@ -38,6 +38,9 @@ from smartbert_runtime.tokenizer import Tokenizer as TextTokenizer
 from smartbert_runtime.tokenizer import TokenizerSettings
 from tests.package_folders import export_fixed, export_fixed_single, export_layouts
 
+# Fixtures that take half a minute: the files that use one run in one process, first of all, so that it is made once and
+# no process is left with them at the end.
+SLOW_FIXTURES = ("variants_dir", "layouts_dir", "fixed_dir", "fixed_single_dir", "trained")
 LABELS = ("calm", "loud", "odd")
 LAYERS = 4
 EVERY_VARIANT = ExportOptions(graphs=GraphOptions(layouts=LAYOUTS, precisions=PRECISIONS))
@@ -70,6 +73,19 @@ SENTENCES = (
     "Twinkle, twinkle, little bat! How I wonder what you are at!",
     "Everything has got a moral, if only you can find it.",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups for `--dist loadgroup`: the files that share a slow fixture, and otherwise each file."""
+    group_of: dict[Path, str] = {}
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        for place, name in enumerate(SLOW_FIXTURES):
+            if name in names:
+                group_of[item.path] = min(group_of.get(item.path, "9"), f"{place} {name}")
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of.get(item.path, str(item.path))))
+    items.sort(key=lambda item: group_of.get(item.path, "8" if "studies" in item.path.parts else "9"))
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

@@ -65,14 +65,13 @@ def test_model_facts(package_dir: Path) -> None:
 
 def test_parts_table(package_dir: Path) -> None:
     text = (package_dir / "SUMMARY.md").read_text(encoding="utf-8")
-    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ") and ".onnx" not in line]
-    parts = [row for row in rows if len(row) == 9 and row[1].strip() == "separate-fp32"]
-    sizes = {row[2].strip(): row[6].strip() for row in parts}
+    parts = [row for row in rows_of(text, "Parts") if row[0] == "separate-fp32"]
+    sizes = {row[1]: row[5] for row in parts}
     graphs = {file.stem: f"{file.stat().st_size / 1000:.0f}" for file in (package_dir / "graphs").iterdir()}
     assert sizes == graphs and len(sizes) == 13
-    assert all(row[6].strip().startswith("under ") for row in parts)
-    gate = next(row for row in parts if row[2].strip() == "gate_02")
-    assert gate[3].strip() == "hidden (batch,sequence,32), mask (batch,1,1,sequence)"
+    assert all(row[6].startswith("under ") and row[4] == "fp32" for row in parts)
+    gate = next(row for row in parts if row[1] == "gate_02")
+    assert gate[2] == "hidden (batch,sequence,32), mask (batch,1,1,sequence)"
     assert gate[4].strip() == "skip_logit (batch)"
 
 

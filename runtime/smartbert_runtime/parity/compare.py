@@ -55,7 +55,7 @@ class DecisionReport:
 
     @property
     def ok(self) -> bool:
-        """Same decisions, logits within tolerance, few near decisions; of a quantized package, labels that cost little."""
+        """Same decisions, logits within tolerance, few near decisions; quantized: labels that cost little."""
         if not self.exact:
             return self.label_loss * self.texts <= max(1.0, LABEL_LOSS * self.texts) + 1e-9
         few = len(self.near) <= NEAR_SHARE * self.texts
