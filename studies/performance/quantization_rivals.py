@@ -6,6 +6,7 @@ of a batch change an answer, size, and time in turns.
 
 from __future__ import annotations
 
+import functools
 import statistics
 import sys
 import tempfile
@@ -20,15 +21,19 @@ import onnxruntime
 import typer
 from numpy.typing import NDArray
 
+from smartbert.activations.ranges import ActivationRanges, read_ranges
 from smartbert.library_logging import quiet_libraries
 from smartbert_export.library_output import own_logging, quiet_logger
 from smartbert_export.options import ExportOptions
 from smartbert_export.package import export_package
 from smartbert_export.parity.probes import cut_stream
-from smartbert_export.precisions import INT8
+from smartbert_export.parts.signatures import Part
+from smartbert_export.precisions import INT8, STATIC_CLIPPED
+from smartbert_export.quantize.activation_scales import part_scales
 from smartbert_export.quantize.quantized_graph import BLOCK, quantized
 from smartbert_runtime.cli.command import run_command
 from smartbert_runtime.package.open import open_package
+from smartbert_runtime.package.part_names import LAYER, role_and_layer
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import available_threads, session_options
 from smartbert_runtime.text_files.columns import Columns
@@ -63,6 +68,8 @@ def compare_schemes(
             "quantize_dynamic, per channel": _dynamic,
             "MatMulNBits, 8 bits": _eight_bits,
         }
+        if (ranges := read_ranges(checkpoint)) is not None:
+            schemes["int8, fixed scales (ours)"] = functools.partial(_static, ranges, target)
         chains = {}
         for number, (name, scheme) in enumerate(schemes.items()):
             print(name, file=sys.stderr, flush=True)
@@ -77,6 +84,13 @@ def compare_schemes(
 
 def _save(model: onnx.ModelProto, file: Path) -> None:
     file.write_bytes(model.SerializeToString())
+
+
+def _static(ranges: ActivationRanges, target: str, source: Path, file: Path) -> None:
+    model = onnx.load(source)
+    part = Part(name=source.stem, role=LAYER, kind=LAYER, index=role_and_layer(source.stem)[1])
+    scales = part_scales(model.graph, part, ranges, STATIC_CLIPPED)
+    _save(quantized(model, INT8, target, scales=scales), file)
 
 
 def _dynamic(source: Path, file: Path) -> None:

@@ -28,6 +28,10 @@ from smartbert_runtime.tokenizer import batches_by_length
 
 # Accuracy that may be lost, as a share of the texts: by one part alone, and by all of them.
 MAX_LOSS_ALONE, MAX_LOSS_TOGETHER = 0.0025, 0.005
+# Error of a part's outputs, as a share of their size: a part this far off is wrong, whatever the texts' labels say.
+# Parts of real models are 0.02 to 0.1 off.
+MAX_ERROR = 0.25
+TOO_FAR = f"its outputs are more than {MAX_ERROR:.0%} off"
 ALONE = f"loses more than {MAX_LOSS_ALONE:.2%} accuracy alone"
 TOGETHER = f"all together lose more than {MAX_LOSS_TOGETHER:.2%} accuracy, this one the most"
 BATCH_SIZE = 32
@@ -39,12 +43,14 @@ ERROR_BATCHES = 4
 class Agreement:
     """loss: accuracy lost; shares of the texts that keep their label, and that leave at the same exit under the policy.
 
+    error: of the part's outputs, as a share of their size; 0 for parts together.
     scheme: by which the part was quantized; empty for parts together.
     """
 
     loss: LossEstimate
     labels: float
     exit_layers: float
+    error: float = 0.0
     scheme: str = ""
 
 
@@ -157,15 +163,15 @@ class _Trial:
             if part.name in known:
                 self.alone[part.name] = known[part.name]
                 self._accept(part.name, known[part.name].scheme)
-                if _fails(known[part.name], MAX_LOSS_ALONE):
-                    self._fall_back(part.name, ALONE)
+                if reason := _why_not(known[part.name]):
+                    self._fall_back(part.name, reason)
         self._choose_next([part for part in self._parts if part.name not in known])
         waiting = [part for part in self._parts if part.name not in known]
         while waiting:
             self.alone |= self._compare_alone(waiting)
-            waiting = [part for part in waiting if _fails(self.alone[part.name], MAX_LOSS_ALONE)]
+            waiting = [part for part in waiting if _why_not(self.alone[part.name])]
             for part in waiting:
-                self._fall_back(part.name, ALONE)
+                self._fall_back(part.name, _why_not(self.alone[part.name]))
             waiting = [part for part in waiting if part.name in self.chosen]
             self._choose_next(waiting)
 
@@ -180,7 +186,7 @@ class _Trial:
                     for batch, reference in zip(self._batches, references, strict=True)
                 ]
             )
-            if not self.chosen or not _fails(found, MAX_LOSS_TOGETHER):
+            if not self.chosen or found.loss.lower <= MAX_LOSS_TOGETHER:
                 return found
             worst = max(self.chosen, key=lambda name: (self.alone[name].loss.mean, -self.alone[name].labels, name))
             self._fall_back(worst, TOGETHER)
@@ -210,7 +216,7 @@ class _Trial:
                 reference = ReferenceBatch(self._runner, self._fp32, batch)
                 for part in undecided:
                     for scheme in self._left[part.name][0]:
-                        error = reference.squared_error(self._quantized[scheme], part)
+                        error = reference.error(self._quantized[scheme], part)
                         errors[part.name, scheme] = errors.get((part.name, scheme), 0.0) + error
         for part in parts:
             rank = self._left[part.name].pop(0)
@@ -247,8 +253,17 @@ def _agreement(compared: Sequence[Comparison], scheme: str = "") -> Agreement:
     labels = np.concatenate([one.labels_vb for one in compared], axis=1).mean(axis=1).min()
     exit_layers = np.concatenate([one.exit_layers_b for one in compared]).mean()
     worst = max((estimate_loss(losses_r) for losses_r in losses_vr), key=lambda loss: loss.mean)
-    return Agreement(loss=worst, labels=float(labels), exit_layers=float(exit_layers), scheme=scheme)
+    return Agreement(
+        loss=worst,
+        labels=float(labels),
+        exit_layers=float(exit_layers),
+        error=max(one.error for one in compared),
+        scheme=scheme,
+    )
 
 
-def _fails(agreement: Agreement, tolerance: float) -> bool:
-    return agreement.loss.lower > tolerance
+def _why_not(alone: Agreement) -> str:
+    """Why a part may not be quantized by this scheme; empty where it may."""
+    if alone.loss.lower > MAX_LOSS_ALONE:
+        return ALONE
+    return TOO_FAR if alone.error > MAX_ERROR else ""

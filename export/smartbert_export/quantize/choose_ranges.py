@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from smartbert.activations.ranges import ActivationRanges
 from smartbert.activations.record import record_ranges
 from smartbert_export.source_checkpoint import SourceCheckpoint
@@ -13,13 +15,16 @@ from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer
 
-ENOUGH_TEXTS = 256
+ENOUGH_TEXTS, MOST_TEXTS = 256, 2048
 
 
 def choose_ranges(
     source: SourceCheckpoint, file: Path | None, tokenizer: Tokenizer, policy: Policy, *, reporter: Reporter = SILENT
 ) -> ActivationRanges | None:
-    """The ranges of the texts in `file`, else the checkpoint's; None where it has none, with a note."""
+    """The ranges of the texts in `file`, else the checkpoint's; None where it has none, with a note.
+
+    Of a longer file, MOST_TEXTS texts are used, evenly spread.
+    """
     if file is None:
         if source.ranges is None:
             reporter.note(
@@ -30,11 +35,14 @@ def choose_ranges(
     examples = read_examples(file, Columns())
     if len(examples) < ENOUGH_TEXTS:
         reporter.note(f"only {len(examples)} texts to choose int8 scales from; give {ENOUGH_TEXTS} or more")
-    done = 0
+    tokens = tokenizer.encode(examples.texts, examples.pairs)
+    if len(examples) > MOST_TEXTS:
+        tokens = tokens.rows(np.linspace(0, len(examples) - 1, MOST_TEXTS).astype(int).tolist())
+    done, texts_in_all = 0, len(tokens.truncated)
 
     def tick(texts: int) -> None:
         nonlocal done
         done += texts
-        reporter.step(f"recording ranges of activations, text {done} of {len(examples)}")
+        reporter.step(f"recording ranges of activations, text {done} of {texts_in_all}")
 
-    return record_ranges(source.model, tokenizer.encode(examples.texts, examples.pairs), policy, tick=tick)
+    return record_ranges(source.model, tokens, policy, tick=tick)

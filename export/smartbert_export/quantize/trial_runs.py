@@ -5,8 +5,9 @@ Shape letters: b batch, s sequence, h hidden, c classes, v views (ways of judgin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,15 @@ from smartbert_runtime.tokenizer import Tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Of a batch, in each view: losses against fp32 and equal labels; and equal exit layers under the policy."""
+    """Of a batch, in each view: losses against fp32 and equal labels; and equal exit layers under the policy.
+
+    error: of one part's outputs on fp32 inputs; 0 for all parts together.
+    """
 
     losses_vb: NDArray[np.float64]
     labels_vb: NDArray[np.bool_]
     exit_layers_b: NDArray[np.bool_]
+    error: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,19 +117,19 @@ class ReferenceBatch:
             logits_bc=logits_bc, exit_layers_b=exit_layers_b, full_depth_logits_bc=full_depth_logits_bc
         )
 
-    def squared_error(self, parts: Parts, part: Part) -> float:
-        """Of `part` alone, on fp32 inputs: squared error of its outputs over their squares, summed over outputs.
+    def error(self, parts: Parts, part: Part) -> float:
+        """Of `part` alone, on fp32 inputs: its outputs' root mean square error over their own; of several, the largest.
 
         Padding does not count.
         """
         feeds = self._tokens.feeds() if part.role == EMBEDDINGS else self._feeds(part)
         real_bs = self._tokens.attention_mask_bs.astype(bool)
-        total = 0.0
+        worst = 0.0
         for exact, found in zip(self._fp32.run(part.name, feeds), parts.run(part.name, feeds), strict=True):
             if exact.ndim == 3:
                 exact, found = exact[real_bs], found[real_bs]
-            total += float(((exact - found) ** 2).mean()) / max(float((exact**2).mean()), 1e-12)
-        return total
+            worst = max(worst, float(((exact - found) ** 2).mean()) / max(float((exact**2).mean()), 1e-12))
+        return math.sqrt(worst)
 
     def compare(self, parts: Parts, part: Part) -> Comparison:
         """`parts` has `part` quantized. Views: under the policy, and the exit head that reads `part`, on all texts."""
@@ -139,7 +144,8 @@ class ReferenceBatch:
         head_logits_bc = self._head_logits[max(1, part.index) - 1]
         if part.role != GATE and head_logits_bc is not None:
             views.append((head_logits_bc, self._next_head_logits(parts, part)))
-        return _compared(views, self._label_ids_b, exit_layers_b == fp32.exit_layers_b)
+        same_exit_b = exit_layers_b == fp32.exit_layers_b
+        return replace(_compared(views, self._label_ids_b, same_exit_b), error=self.error(parts, part))
 
     def _feeds(self, part: Part) -> dict[str, NDArray[np.generic]]:
         before = part.index if part.role == EXIT else part.index - 1

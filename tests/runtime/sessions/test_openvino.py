@@ -24,8 +24,8 @@ pytestmark = pytest.mark.skipif(
 PROGRAM = """
 import json, sys
 from smartbert_runtime import SmartBert
-folder, texts, providers = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-model = SmartBert.load(folder, providers=providers, threads=1)
+folder, texts, providers, precision = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
+model = SmartBert.load(folder, providers=providers, threads=1, layout="separate", precision=precision)
 answers = model.classify(texts)
 print(json.dumps({
     "decisions": [[list(a.layers_run), list(a.layers_skipped), a.exit_layer] for a in answers],
@@ -35,10 +35,18 @@ print(json.dumps({
 """
 
 
-def run_openvino(folder: Path, *providers: str) -> dict[str, Any]:
+def run_openvino(folder: Path, *providers: str, precision: str = "fp32") -> dict[str, Any]:
     """The package's answers from the other environment, where only the runtime is on the path."""
     run = subprocess.run(
-        [os.environ["OPENVINO_PYTHON"], "-c", PROGRAM, str(folder), json.dumps(SENTENCES), json.dumps(providers)],
+        [
+            os.environ["OPENVINO_PYTHON"],
+            "-c",
+            PROGRAM,
+            str(folder),
+            json.dumps(SENTENCES),
+            json.dumps(providers),
+            precision,
+        ],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(smartbert_runtime.__file__).parents[1])},
@@ -68,3 +76,18 @@ def test_openvino_matches_cpu(package_dir: Path, providers: list[str], taken: se
             assert nodes.get(OPENVINO, 0) > 0.9 * sum(nodes.values()), (part, nodes)
         else:
             assert list(nodes) == [CPU], (part, nodes)
+
+
+def test_openvino_runs_static_int8(layouts_dir: Path) -> None:
+    """It reads the quantized parts whole, and decides as the CPU but for a rounding of its own."""
+    found = run_openvino(layouts_dir, OPENVINO, CPU, precision="int8")
+    with SmartBert.load(layouts_dir, layout="separate", precision="int8", threads=1) as model:
+        expected = model.classify(SENTENCES)
+    same = [
+        one == [list(a.layers_run), list(a.layers_skipped), a.exit_layer]
+        for one, a in zip(found["decisions"], expected, strict=True)
+    ]
+    assert sum(same) >= 0.9 * len(SENTENCES)
+    assert found["scores"] == pytest.approx([answer.score for answer in expected], abs=0.1)
+    for part, nodes in found["placements"].items():
+        assert nodes.get(OPENVINO, 0) > 0.9 * sum(nodes.values()), (part, nodes)

@@ -11,6 +11,7 @@ import pytest
 
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
+from studies.performance.deciding import measure_deciding
 from studies.performance.export_cost import measure_export
 from studies.performance.layouts_table import make_table
 from studies.performance.quantization_rivals import compare_schemes
@@ -43,12 +44,25 @@ def test_our_int8_ignores_the_batch(checkpoint_dir: Path, texts_file: Path, caps
     output = capsys.readouterr().out
     found = rows(output)
     ours, dynamic = "int8, per-token scale (ours)", "quantize_dynamic, per channel"
-    assert list(found) == ["fp32", ours, dynamic, "MatMulNBits, 8 bits"]
+    static = "int8, fixed scales (ours)"
+    assert list(found) == ["fp32", ours, dynamic, "MatMulNBits, 8 bits", static]
     batch_effect = {name: float(cells[3]) for name, cells in found.items()}
-    assert batch_effect[ours] < 1e-4 < batch_effect[dynamic]
+    assert max(batch_effect[ours], batch_effect[static]) < 1e-4 < batch_effect[dynamic]
     assert found["fp32"][1:3] == ["100.00%", "100.00%"]
     for condition in (f"{len(SENTENCES)} texts", "threads", "onnxruntime", "Python"):
         assert condition in output
+
+
+def test_deciding_against_the_layer(
+    layouts_dir: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure_deciding(
+        layouts_dir, texts_file, precision="int8", tokens="8,16", threads=1, repeats=1, save=tmp_path / "f"
+    )
+    output = capsys.readouterr().out
+    record = json.loads((tmp_path / "f").read_text(encoding="utf-8"))
+    assert list(rows(output)) == ["8", "16"] and "onnxruntime" in output
+    assert record["layer"] == 2 and all(record[length]["block_us"] > 0.0 for length in ("8", "16"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
