@@ -75,6 +75,7 @@ SENTENCES = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Groups for `--dist loadgroup`: the files that share a slow fixture, and otherwise each file."""
     group_of: dict[Path, str] = {}
