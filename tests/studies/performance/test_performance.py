@@ -11,7 +11,6 @@ import pytest
 
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
-from studies.performance.deciding import measure_deciding
 from studies.performance.export_cost import measure_export
 from studies.performance.layouts_table import make_table
 from studies.performance.quantization_rivals import compare_schemes
@@ -53,14 +52,11 @@ def test_our_int8_ignores_the_batch(checkpoint_dir: Path, texts_file: Path, caps
         assert condition in output
 
 
-def test_deciding_against_the_layer(
-    layouts_dir: Path, texts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    measure_deciding(
-        layouts_dir, texts_file, precision="int8", tokens="8,16", threads=1, repeats=1, save=tmp_path / "f"
-    )
-    output = capsys.readouterr().out
-    record = json.loads((tmp_path / "f").read_text(encoding="utf-8"))
+def test_deciding_against_the_layer(layouts_dir: Path, texts_file: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "deciding.jsonl"
+    options = ("--file", texts_file, "--tokens", "8,16", "--threads", "1", "--repeats", "1", "--save", saved)
+    output = in_a_process("deciding", layouts_dir, *options)
+    record = json.loads(saved.read_text(encoding="utf-8"))
     assert list(rows(output)) == ["8", "16"] and "onnxruntime" in output
     assert record["layer"] == 2 and all(record[length]["block_us"] > 0.0 for length in ("8", "16"))
 
