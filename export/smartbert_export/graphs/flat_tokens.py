@@ -42,6 +42,7 @@ class _Flattening:
         self._width = {HIDDEN: int(dims[2].dim_value)}  # of every value that has a matrix
         self._fixed = None if dims[0].dim_param else (int(dims[0].dim_value), int(dims[1].dim_value))
         self._made_by = {output: node for node in graph.node for output in node.output}
+        self._heads_width: int | None = None  # of all attention heads together, once tokens were split
         self._flat: dict[str, str] = {}
         self._only_flat: set[str] = set()
         self._nodes: list[onnx.NodeProto] = []
@@ -82,14 +83,21 @@ class _Flattening:
             return None
         target, made_by = self._constant(node.input[1]), self._made_by.get(node.input[0])
         joins = made_by is not None and made_by.op_type == "Transpose" and _permutation(made_by) == (0, 2, 1, 3)
-        return target[2] if joins and len(target) == 3 and target[2] > 0 else None
+        if not joins or len(target) != 3:
+            return None
+        return target[2] if target[2] > 0 else self._heads_width
 
     def _split_width(self, node: onnx.NodeProto) -> tuple[int, ...] | None:
         """(heads, size), where the node splits the width of tokens that are in a matrix only."""
         if node.op_type != "Reshape" or node.input[0] not in self._only_flat:
             return None
-        inner = tuple(self._constant(node.input[1])[2:])
-        return inner if math.prod(inner) == self._width[node.input[0]] else None
+        width, inner = self._width[node.input[0]], self._constant(node.input[1])[2:]
+        if inner.count(-1) == 1:  # a fixed shape leaves it to be inferred
+            inner[inner.index(-1)] = width // -math.prod(inner)
+        if math.prod(inner) != width:
+            return None
+        self._heads_width = width
+        return tuple(inner)
 
     def _matrix(self, name: str) -> str:
         """The flat form of a value; weights have none."""

@@ -63,7 +63,8 @@ class _Products:
             self._nodes += _levels(x, x, f"{x}.scale", f"{x}.zero_point")
         factors = [f"{x}.dequantized", self._weight(weight)]
         if y not in self._biases:
-            self._nodes.append(helper.make_node("MatMul", factors, [y]))
+            # On a matrix onnxruntime would make a float Gemm of a MatMul and the sum behind it.
+            self._nodes.append(helper.make_node("Gemm" if x.endswith(flat_name("")) else "MatMul", factors, [y]))
             return y
         bias, total = self._biases[y]
         self._nodes.append(helper.make_node("Gemm", [*factors, self._bias(bias, x, weight)], [total]))
