@@ -29,7 +29,6 @@ from smartbert_runtime.tokenizer import batches_by_length
 # Accuracy that may be lost, as a share of the texts: by one part alone, and by all of them.
 MAX_LOSS_ALONE, MAX_LOSS_TOGETHER = 0.0025, 0.005
 # Error of a part's outputs, as a share of their size: a part this far off is wrong, whatever the texts' labels say.
-# Parts of real models are 0.02 to 0.1 off.
 MAX_ERROR = 0.25
 TOO_FAR = f"its outputs are more than {MAX_ERROR:.0%} off"
 ALONE = f"loses more than {MAX_LOSS_ALONE:.2%} accuracy alone"

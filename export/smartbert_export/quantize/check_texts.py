@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smartbert.checkpoint_folder import CHECK_TEXTS_FILE
-from smartbert_runtime.errors import InputError
+from smartbert.data.splits import number_labels
 from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.text_files.columns import Columns
-from smartbert_runtime.text_files.examples import Examples, read_examples
+from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer, Tokens
 
 # With 500 texts, one percent is five of them.
@@ -51,7 +51,9 @@ def choose_check_texts(
         if len(texts) < ENOUGH_TEXTS:
             reporter.note(f"only {len(texts)} texts decide which parts are quantized; give {ENOUGH_TEXTS} or more")
         if texts.label_ids_r is None:
-            reporter.note(f"{file} has no labels: differences from fp32 are weighted by fp32's own probabilities")
+            reporter.note(
+                f"{file or kept} has no labels: differences from fp32 are weighted by fp32's own probabilities"
+            )
         return texts
     made, pairs = recombine(golden_texts, golden_pairs, ENOUGH_TEXTS)
     reporter.note(
@@ -63,19 +65,10 @@ def choose_check_texts(
 
 def _read_texts(file: Path, labels: Sequence[str], tokenizer: Tokenizer) -> CheckTexts:
     examples = read_examples(file, Columns(), labels_if_any=True)
-    label_ids_r = None if examples.labels is None else _label_ids(examples, examples.labels, labels)
+    label_ids_r = None
+    if examples.labels is not None:
+        label_ids_r = np.array(number_labels(examples, labels).label_ids, dtype=np.int64)
     return CheckTexts(tokens=tokenizer.encode(examples.texts, examples.pairs), label_ids_r=label_ids_r)
-
-
-def _label_ids(examples: Examples, given: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
-    numbers = {label: number for number, label in enumerate(labels)}
-    for label, line in zip(given, examples.lines, strict=True):
-        if label not in numbers:
-            raise InputError(
-                f"{examples.source}, line {line}: the model has no label {label!r}",
-                hint="its labels: " + ", ".join(labels),
-            )
-    return np.array([numbers[label] for label in given], dtype=np.int64)
 
 
 def recombine(texts: Sequence[str], pairs: Sequence[str] | None, count: int) -> tuple[list[str], list[str] | None]:

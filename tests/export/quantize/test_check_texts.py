@@ -39,9 +39,9 @@ def test_labels_of_a_file(classifier: SmartBert, tmp_path: Path) -> None:
 def test_label_that_the_model_lacks(classifier: SmartBert, tmp_path: Path) -> None:
     file = tmp_path / "check.csv"
     file.write_text("text,label\nWho am I?,odd\nOff we go.,angry\n", encoding="utf-8")
-    with pytest.raises(InputError, match="line 3: the model has no label 'angry'") as error:
+    with pytest.raises(InputError, match="line 3: the label 'angry' does not occur in training") as error:
         choose(classifier, tmp_path, file)
-    assert error.value.hint == "its labels: calm, loud, odd"
+    assert error.value.hint == "labels in training: calm, loud, odd"
 
 
 def test_texts_that_training_kept(classifier: SmartBert, tmp_path: Path) -> None:
@@ -49,6 +49,12 @@ def test_texts_that_training_kept(classifier: SmartBert, tmp_path: Path) -> None
     texts, notes = choose(classifier, tmp_path, None)
     assert len(texts) == 1 and texts.label_ids_r is not None and texts.label_ids_r.tolist() == [1]
     assert notes == ["only 1 texts decide which parts are quantized; give 500 or more"]
+
+
+def test_kept_texts_without_labels_are_named(classifier: SmartBert, tmp_path: Path) -> None:
+    (tmp_path / CHECK_TEXTS_FILE).write_text('{"text": "Who am I?"}\n', encoding="utf-8")
+    _, notes = choose(classifier, tmp_path, None)
+    assert f"{CHECK_TEXTS_FILE} has no labels" in notes[1]
 
 
 def test_texts_made_of_golden_ones(classifier: SmartBert, tmp_path: Path) -> None:
