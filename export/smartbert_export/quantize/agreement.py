@@ -247,11 +247,11 @@ def _batches(texts: CheckTexts) -> list[CheckTexts]:
 
 
 def _agreement(compared: Sequence[Comparison], scheme: str = "") -> Agreement:
-    """Over all batches; of the views, the largest loss and the smallest share of equal labels."""
+    """Over all batches; of the views, the loss that is surest to be large, and the smallest share of equal labels."""
     losses_vr = np.concatenate([one.losses_vb for one in compared], axis=1)
     labels = np.concatenate([one.labels_vb for one in compared], axis=1).mean(axis=1).min()
     exit_layers = np.concatenate([one.exit_layers_b for one in compared]).mean()
-    worst = max((estimate_loss(losses_r) for losses_r in losses_vr), key=lambda loss: loss.mean)
+    worst = max((estimate_loss(losses_r) for losses_r in losses_vr), key=lambda loss: loss.lower)
     return Agreement(
         loss=worst,
         labels=float(labels),
