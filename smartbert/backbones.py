@@ -54,10 +54,11 @@ class Family:
         return model
 
     def embed(self, encoder: Any, input_ids: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Ids (b,s) -> hidden (b,s,h); positions are counted here, because texts are always padded at their end."""
-        first = self.first_position(encoder.config)
-        # A slice of the model's own buffer: one ONNX operator, where fairseq's counting would need several.
-        position_ids = encoder.embeddings.position_ids[:, first : first + input_ids.shape[1]]
+        """Ids (b,s) -> hidden (b,s,h)."""
+        # fairseq's models count their own positions, leaving out the padding id wherever it stands, also where a text
+        # spells the padding token out. BERT's are a slice of the model's own buffer: one ONNX operator.
+        positions = encoder.embeddings.position_ids[:, : input_ids.shape[1]]
+        position_ids = None if self.counts_from_padding else positions
         hidden_bsh: Tensor = encoder.embeddings(
             input_ids=input_ids, token_type_ids=token_type_ids, position_ids=position_ids
         )
@@ -70,14 +71,32 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+# Settings that make another kind of encoder of a known family, and the values with which they do not.
+PLAIN_SETTINGS: dict[str, tuple[object, ...]] = {
+    "position_embedding_type": (None, "absolute"),
+    "is_decoder": (None, False),
+    "add_cross_attention": (None, False),
+    "pruned_heads": (None, {}),
+}
+
+
 def family_of(backbone_config: dict[str, Any]) -> Family:
-    """The family that a config's `model_type` names; ConfigError lists the supported ones."""
+    """The family that a config's `model_type` names; ConfigError lists the supported ones.
+
+    Raises ConfigError too for a setting that makes another kind of encoder of it, such as relative positions.
+    """
     name = str(backbone_config.get("model_type"))
     if name not in FAMILIES:
         raise ConfigError(
             f"{name!r} encoders are not supported as backbones",
             hint="supported model types: " + ", ".join(FAMILIES),
         )
+    for setting, supported in PLAIN_SETTINGS.items():
+        if (value := backbone_config.get(setting)) not in supported:
+            raise ConfigError(
+                f"encoders with {setting} {value!r} in their config.json are not supported",
+                hint="take an encoder with absolute positions, all its heads and attention in both directions",
+            )
     return FAMILIES[name]
 
 

@@ -25,8 +25,12 @@ GOLDEN_TEXTS = 32
 CHECK_TEXTS_FILE = "check_texts.jsonl"
 
 
-def load_tokenizer(name_or_dir: str, *, vocab_size: int) -> PreTrainedTokenizerFast:
+def load_tokenizer(name_or_dir: str, *, vocab_size: object) -> PreTrainedTokenizerFast:
     """The encoder's fast tokenizer; ConfigError when there is none, or not one for `vocab_size` embeddings."""
+    if not isinstance(vocab_size, int):
+        raise ConfigError(
+            f"the config of {name_or_dir!r} gives vocab_size as {vocab_size!r}", hint="it must be a whole number"
+        )
     hint = "the folder needs the tokenizer.json that belongs to its weights"
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_dir)

@@ -24,6 +24,7 @@ class SmartBertConfig(PretrainedConfig):
     gate_bias: the gates' last bias at the start of training; -3 begins at "run the layer" (skip probability 0.05).
     skip_threshold, exit_threshold: the thresholds chosen after training (probability; normalized entropy, 0 to 1).
     max_input_length: texts are cut to this many tokens, in training and on the device.
+    text_pairs: whether it was trained on pairs of texts; None in checkpoints that do not say so.
     """
 
     model_type = "smartbert"
@@ -42,6 +43,7 @@ class SmartBertConfig(PretrainedConfig):
         skip_threshold: float = 0.5,
         exit_threshold: float = 0.0,
         max_input_length: int = 128,
+        text_pairs: bool | None = None,
         **kwargs: Any,
     ) -> None:
         self.backbone_config = backbone_config or BertConfig().to_dict()
@@ -55,6 +57,7 @@ class SmartBertConfig(PretrainedConfig):
         self.skip_threshold = skip_threshold
         self.exit_threshold = exit_threshold
         self.max_input_length = max_input_length
+        self.text_pairs = text_pairs
         if head_query not in HEAD_QUERIES:
             raise ConfigError(f"head_query must be one of {', '.join(HEAD_QUERIES)}, not {head_query!r}")
         super().__init__(**kwargs)

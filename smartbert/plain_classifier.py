@@ -74,9 +74,8 @@ class MeanPooledForSequenceClassification(PreTrainedModel):
         """Ids (b,s) -> logits (b,c), and the loss where labels (b) are given."""
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        hidden_bsh = self.backbone(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids
-        ).last_hidden_state
+        # By place: a config with `return_dict` false or `torchscript` true gives a tuple.
+        hidden_bsh = self.backbone(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)[0]
         weight_bs1 = attention_mask[:, :, None].to(hidden_bsh.dtype)
         mean_bh = (hidden_bsh * weight_bs1).sum(dim=1) / weight_bs1.sum(dim=1)
         logits_bc = self.classify(self.dropout(mean_bh))
@@ -172,7 +171,7 @@ class PlainClassifier(nn.Module):
     def logits(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
         """Ids (b,s) -> logits (b,c)."""
         output = self.classifier(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
-        return cast(Tensor, output.logits)
+        return cast(Tensor, output[0])  # a config may have it return a tuple
 
     def full_pass(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerFast
 
 from smartbert.backbones import family_of
 from smartbert.modeling import SmartBertForSequenceClassification
@@ -28,13 +30,22 @@ def label_names(model: Classifier) -> tuple[str, ...]:
     return tuple(str(names[number]) for number in sorted(names))
 
 
-def input_limit(model: Classifier) -> int:
-    """Tokens that texts are cut to; all there are positions for where a classifier from elsewhere sets no limit."""
+def input_limit(model: Classifier, tokenizer: PreTrainedTokenizerFast) -> int:
+    """Tokens that texts are cut to: a checkpoint's own setting; of a classifier from elsewhere, its tokenizer's.
+
+    There too at most as many as there are positions.
+    """
     given = getattr(saved_model(model).config, "max_input_length", None)
     if given:
         return int(given)
     family = family_of(backbone_config(model))
-    return family.longest_input(family.config_class.from_dict(backbone_config(model)))
+    longest = family.longest_input(family.config_class.from_dict(backbone_config(model)))
+    return int(min(longest, tokenizer.model_max_length))
+
+
+def trained_on_pairs(model: Classifier) -> bool | None:
+    """Whether the model was trained on pairs of texts; None where its config does not say so."""
+    return cast(bool | None, getattr(saved_model(model).config, "text_pairs", None))
 
 
 def has_gates(model: Classifier) -> bool:

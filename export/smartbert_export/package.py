@@ -13,6 +13,7 @@ from smartbert_export.graphs.coverage import count_coverage
 from smartbert_export.graphs.cut import cut_parts
 from smartbert_export.options import ExportOptions
 from smartbert_export.parity.golden_samples import read_golden_texts, record_golden
+from smartbert_export.parity.same_as_checkpoint import check_same_as_checkpoint
 from smartbert_export.parity.verify_package import verify_package
 from smartbert_export.precisions import FP32, INT8
 from smartbert_export.quantize.agreement import QuantizationReport
@@ -26,6 +27,7 @@ from smartbert_runtime.errors import InputError
 from smartbert_runtime.package.manifest import ModelFacts
 from smartbert_runtime.parity.verify import VerifyReport
 from smartbert_runtime.reporting import SILENT, Reporter
+from smartbert_runtime.text_files.columns import check_pairs
 from smartbert_runtime.tokenizer import Tokenizer
 
 
@@ -67,6 +69,8 @@ def export_package(
     settings = source.tokenizer_settings(graphs.max_length(config.max_input_length))
     tokenizer = Tokenizer(source.tokenizer_json, settings)
     texts = read_golden_texts(checkpoint, options.golden_file)
+    check_pairs(source.text_pairs, texts.pairs is not None, texts.source)
+    check_same_as_checkpoint(source, tokenizer, texts.texts, texts.pairs, reporter=reporter)
     check_texts = ranges = None
     if graphs.precisions != (FP32,):
         check_texts = choose_check_texts(

@@ -53,7 +53,7 @@ def write_package(
     )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
-        model=_model_facts(config, settings.max_length, options),
+        model=_model_facts(config, settings.max_length, options, source.text_pairs),
         labels=source.labels,
         input=signature(config, "embeddings")[0],
         output=signature(config, "exit")[1],
@@ -69,7 +69,9 @@ def write_package(
     return manifest
 
 
-def _model_facts(config: SmartBertConfig, max_length: int, options: ExportOptions) -> ModelFacts:
+def _model_facts(
+    config: SmartBertConfig, max_length: int, options: ExportOptions, text_pairs: bool | None
+) -> ModelFacts:
     return ModelFacts(
         family=str(config.backbone_config["model_type"]),
         layers=config.layers,
@@ -78,6 +80,7 @@ def _model_facts(config: SmartBertConfig, max_length: int, options: ExportOption
         fixed_shape=options.graphs.fixed_shape,
         gates=config.gates,
         early_exits=config.early_exits,
+        text_pairs=text_pairs,
     )
 
 

@@ -23,11 +23,17 @@ CHUNK = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """What tokenizer.json lacks: the longest input in tokens, the padding id, whether segments are numbered."""
+    """What tokenizer.json lacks: the longest input in tokens, the padding id, whether segments are numbered.
+
+    truncation_side: the end at which a longer text is cut, "right" or "left".
+    split_special_tokens: special tokens that a text spells out are read as words.
+    """
 
     max_length: int
     pad_id: int
     type_ids: bool
+    truncation_side: str = "right"
+    split_special_tokens: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +84,8 @@ class Tokenizer:
         except Exception as err:  # the library raises bare Exception for a file it cannot read
             raise ManifestError(f"tokenizer.json cannot be read: {err}", hint="export again") from err
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(settings.max_length)
+        self._tokenizer.enable_truncation(settings.max_length, direction=settings.truncation_side)
+        self._tokenizer.encode_special_tokens = settings.split_special_tokens
 
     @classmethod
     def from_package(cls, package: Package) -> Tokenizer:
@@ -105,8 +112,12 @@ class Tokenizer:
         return tokenized
 
     def _tokenize(self, rows: Sequence[str] | Sequence[tuple[str, str]], truncate: bool) -> list[TokenizedText]:
+        # The fast one leaves out the offsets, which nothing needs; but where tokenizer.json has no post-processor, it
+        # numbers the segments of a pair wrongly.
+        exact = self.settings.type_ids and not isinstance(rows[0], str)
+        encode = self._tokenizer.encode_batch if exact else self._tokenizer.encode_batch_fast
         try:
-            encodings = self._tokenizer.encode_batch_fast(rows)  # without the offsets, which nothing needs
+            encodings = encode(rows)
         except TypeError as err:  # the library's error for half a surrogate pair, which JSON can express
             raise InputError("a text holds characters that are not Unicode text", hint="repair its encoding") from err
         tokenized = [

@@ -12,7 +12,7 @@ import typer
 
 from smartbert_runtime.cli.command import ReportFormat, TerminalReporter, check_picture_file, require_extra, run_command
 from smartbert_runtime.decisions.policy import Policy
-from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
+from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns, check_pairs
 from smartbert_runtime.text_files.examples import read_examples
 
 
@@ -49,7 +49,7 @@ def evaluate_checkpoint(
         from smartbert.evaluation.recording import tokenize
         from smartbert.library_logging import quiet_libraries
         from smartbert.plain_classifier import PlainClassifier
-        from smartbert.trained_model import has_gates, input_limit, label_names, policy_of
+        from smartbert.trained_model import has_gates, input_limit, label_names, policy_of, trained_on_pairs
     if plot is not None:
         with require_extra("smartbert-evaluate --plot", "bench"):
             from smartbert.evaluation.plots import plot_evaluation
@@ -57,8 +57,9 @@ def evaluate_checkpoint(
     quiet_libraries()
     examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labeled=True)
     model, tokenizer = load_classifier(checkpoint)
+    check_pairs(trained_on_pairs(model), examples.pairs is not None, examples.source)
     labels = label_names(model)
-    split = tokenize(number_labels(examples, labels), tokenizer, input_limit(model))
+    split = tokenize(number_labels(examples, labels), tokenizer, input_limit(model, tokenizer))
     gates, exits = has_gates(model), not isinstance(model, PlainClassifier)
     _note_unused(exit_threshold if not exits else None, skip_threshold if not gates else None)
     policy = _policy(policy_of(model), exit_threshold, skip_threshold)

@@ -72,7 +72,9 @@ def train(
         return finished
     check_target(output, overwrite=overwrite)
     classifier = _fresh_model(model, data, settings)
+    saved_model(classifier).config.text_pairs = data.train.pairs is not None
     tokenizer = load_tokenizer(model, vocab_size=int(backbone_config(classifier)["vocab_size"]))
+    tokenizer.model_max_length = settings.max_length  # so that the saved one cuts texts as training does
     if process.is_main_process:
         open_working_folder(work, identity, resume=resume, overwrite=overwrite)
     process.wait_for_everyone()
@@ -80,6 +82,8 @@ def train(
         name: tokenize(split, tokenizer, settings.max_length)
         for name, split in (("train", data.train), ("validation", data.validation), ("dev", data.dev))
     }
+    for note in data.notes:
+        log(note)
     log(
         f"{model}: {backbone_config(classifier)['num_hidden_layers']} layers; {len(data.train)} texts to train on, "
         f"{len(data.validation)} to choose with, {len(data.dev)} to report on"

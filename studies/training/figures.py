@@ -35,7 +35,7 @@ def dev_figures(checkpoint: Path, data: TaskData, encoder: str) -> dict[str, Any
     """
     report = json.loads((checkpoint / REPORT_FILE).read_text(encoding="utf-8"))
     model, tokenizer = load_classifier(checkpoint)
-    split = tokenize(data.dev, tokenizer, input_limit(model))
+    split = tokenize(data.dev, tokenizer, input_limit(model, tokenizer))
     policy = policy_of(model)
     passes = record_passes(model, split, tokenizer, policy, skip_thresholds=SKIP_THRESHOLDS)
     evaluation = evaluate_passes(model, passes, data.labels, policy)

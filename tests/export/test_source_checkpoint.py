@@ -15,6 +15,7 @@ from transformers import DistilBertConfig, DistilBertModel
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_runtime.errors import ExportError, SmartBertError
+from smartbert_runtime.tokenizer import TokenizerSettings
 from tests.conftest import LABELS
 
 
@@ -40,7 +41,7 @@ def refusal(folder: Path) -> SmartBertError:
 def test_opened_checkpoint(checkpoint_dir: Path, model: SmartBertForSequenceClassification) -> None:
     opened = open_checkpoint(checkpoint_dir)
     assert opened.labels == LABELS
-    assert opened.pad_id == 0 and opened.type_ids
+    assert opened.tokenizer_settings(8) == TokenizerSettings(max_length=8, pad_id=0, type_ids=True)
     content = (checkpoint_dir / "model.safetensors").read_bytes() + (checkpoint_dir / "config.json").read_bytes()
     assert opened.sha256 == hashlib.sha256(content).hexdigest()
     assert opened.training == {}

@@ -65,10 +65,10 @@ def test_saved_classifier_answers_as_before(encoder_dir: Path, batch: Batch, tmp
     model = make_plain(encoder_dir, pooling)
     saved_model(model).save_pretrained(tmp_path)
     make_tokenizer().save_pretrained(tmp_path)
-    loaded, _ = load_classifier(tmp_path)
+    loaded, tokenizer = load_classifier(tmp_path)
     assert isinstance(loaded, PlainClassifier)
     assert loaded.pooling == pooling
-    assert (label_names(loaded), input_limit(loaded)) == (LABELS, 24)
+    assert (label_names(loaded), input_limit(loaded, tokenizer)) == (LABELS, 24)
     torch.testing.assert_close(logits_of(loaded, batch), logits_of(model, batch))
     assert type(AutoModelForSequenceClassification.from_pretrained(tmp_path)) is type(model.classifier)
 

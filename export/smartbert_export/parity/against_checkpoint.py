@@ -12,7 +12,7 @@ from smartbert_runtime.errors import InputError
 from smartbert_runtime.package.open import Package
 from smartbert_runtime.parity.golden import Golden, read_golden
 from smartbert_runtime.reporting import SILENT, Reporter
-from smartbert_runtime.text_files.columns import Columns
+from smartbert_runtime.text_files.columns import Columns, check_pairs
 from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.tokenizer import Tokenizer
 
@@ -38,6 +38,7 @@ def record_checkpoint(
         tokens = read_golden(package).tokens
     else:
         examples = read_examples(file, columns)
+        check_pairs(source.text_pairs, examples.pairs is not None, examples.source)
         tokens = Tokenizer.from_package(package).encode(examples.texts, examples.pairs)
     reporter.step(f"running {len(tokens.truncated)} texts in PyTorch")
     return record(source.model, wide_probes(tokens, package.manifest.model.max_length), tokens, policy)

@@ -71,6 +71,7 @@ class ModelFacts:
 
     fixed_shape: batch size and sequence length of every graph; None when both are dynamic.
     gates, early_exits: false for a model without, which never skips a layer, or answers after the last one only.
+    text_pairs: whether it was trained on pairs of texts; None where that is not known. (Since 1.1.)
     """
 
     family: str
@@ -80,6 +81,7 @@ class ModelFacts:
     fixed_shape: tuple[int, ...] | None = None
     gates: bool = True
     early_exits: bool = True
+    text_pairs: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

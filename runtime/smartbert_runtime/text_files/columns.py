@@ -31,15 +31,35 @@ class Columns:
     label: str = LABEL_COLUMN
 
 
-def check_fields(fields: Mapping[str, str], line: int, required: Sequence[str], source: str) -> None:
+def check_fields(
+    fields: Mapping[str, str], line: int, required: Sequence[str], source: str, unit: str = "line"
+) -> None:
     """Raise InputError with the line number when a required field is missing, blank, or not Unicode text."""
     for column in required:
         if not fields.get(column, "").strip():
-            raise InputError(f"{source}, line {line}: {column} is empty", hint="fill it, or remove the line")
+            raise InputError(f"{source}, {unit} {line}: {column} is empty", hint=f"fill it, or remove the {unit}")
         try:
             fields[column].encode()
         except UnicodeEncodeError as err:  # half of a surrogate pair, which JSON can encode
-            raise InputError(f"{source}, line {line}: {column} is not Unicode text", hint="repair it") from err
+            raise InputError(f"{source}, {unit} {line}: {column} is not Unicode text", hint="repair it") from err
+
+
+def check_pairs(trained_on_pairs: bool | None, given: bool, source: str) -> None:
+    """InputError for pairs of texts to a model of single ones, and the reverse: it would answer, but meaninglessly.
+
+    trained_on_pairs: None where that is not known; then both are accepted.
+    """
+    if trained_on_pairs is None or trained_on_pairs == given:
+        return
+    if given:
+        raise InputError(
+            f"{source}: pairs of texts, and the model was trained on single ones",
+            hint="give one text each; of a file, name its column with --text-column",
+        )
+    raise InputError(
+        f"{source}: single texts, and the model was trained on pairs",
+        hint="give the second texts too; of a file, name both columns with --text-column and --pair-column",
+    )
 
 
 def choose_columns(available: Sequence[str], columns: Columns, source: str) -> tuple[str, str | None]:
