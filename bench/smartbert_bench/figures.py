@@ -15,6 +15,7 @@ from smartbert_bench.report import Figures, Latency, Ratio, Spread
 from smartbert_bench.starts import StartTimes
 from smartbert_bench.workers.protocol import POLICY, MemoryReply
 from smartbert_runtime.text_files.examples import Examples
+from smartbert_runtime.text_files.values import canonical_label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,9 @@ def compute_figures(contender: Contender, measured: Measurements, examples: Exam
     """One contender's row; a text counts with its median over the passes."""
     ms_t = np.median(measured.one_by_one.ms_pt, axis=0)
     labels = examples.labels or ()
-    correct = [predicted == label for predicted, label in zip(measured.one_by_one.labels, labels, strict=True)]
+    correct = [
+        canonical_label(predicted) == label for predicted, label in zip(measured.one_by_one.labels, labels, strict=True)
+    ]
     return Figures(
         name=contender.name,
         kind=contender.kind,

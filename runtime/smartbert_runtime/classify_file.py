@@ -14,9 +14,9 @@ from smartbert_runtime.errors import InputError
 from smartbert_runtime.prediction import Prediction
 from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.text_files.columns import Columns
-from smartbert_runtime.text_files.formats import file_format, raise_first_error
+from smartbert_runtime.text_files.formats import raise_first_error
 from smartbert_runtime.text_files.input_texts import InputText, check_each, read_texts, windows
-from smartbert_runtime.text_files.lines import Lines
+from smartbert_runtime.text_files.records import open_records
 
 Classify = Callable[[Sequence[str], Sequence[str] | None], list[Prediction]]
 
@@ -44,6 +44,7 @@ def classify_file(
     check: Callable[[InputText], object] | None,
     window: int,
     skip_bad_lines: bool,
+    input_format: str | None,
     reporter: Reporter,
 ) -> Iterator[FilePredictions]:
     """See `SmartBert.classify_file`.
@@ -51,22 +52,21 @@ def classify_file(
     classify: texts and their second texts (None: no pairs) to predictions, called with `window` texts at most.
     check: raises InputError for a text that `classify` would refuse; None where it refuses none.
     """
-    with Lines.open(file) as lines:
-        format = file_format(file, lines)
+    with open_records(file, input_format) as records:
 
         def read() -> Iterator[InputText | InputError]:
-            texts = read_texts(lines, format, columns)
-            return texts if check is None else check_each(texts, check, lines.source)
+            texts = read_texts(records, columns)
+            return texts if check is None else check_each(texts, check, records)
 
         if skip_bad_lines:
-            indexed = _classify_windows(windows(read(), window, lines.ready), classify, reporter)
+            indexed = _classify_windows(windows(read(), window, records.ready), classify, reporter)
             yield FilePredictions(indexed=indexed, total=None)
             return
         total = None
-        if lines.rereadable:
+        if records.rereadable:
             total = sum(1 for _ in raise_first_error(read()))
-            lines.rewind()
-        indexed = _classify_windows(windows(raise_first_error(read()), window, lines.ready), classify, reporter)
+            records.rewind()
+        indexed = _classify_windows(windows(raise_first_error(read()), window, records.ready), classify, reporter)
         yield FilePredictions(indexed=indexed, total=total)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from smartbert_runtime.errors import ConfigError, InputError
 from smartbert_runtime.text_files.columns import Columns
 from smartbert_runtime.text_files.examples import Examples, examples_from_rows, read_examples
+from smartbert_runtime.text_files.values import as_text
 
 # Names of validation splits on the hub; the first one present is the dev split.
 DEV_SPLITS = ("validation", "dev", "validation_matched", "test")
@@ -48,32 +49,20 @@ class SourceTexts:
 
 
 def read_source(source: DataSource) -> SourceTexts:
-    """Read the training and the dev texts; InputError for what cannot be read."""
-    return _read_files(source) if source.dataset is None else _read_dataset(source)
-
-
-def _read_files(source: DataSource) -> SourceTexts:
-    assert source.train_file is not None and source.dev_file is not None  # DataSource has checked
-    (train, names), (dev, _) = (_read_file(file, source.columns) for file in (source.train_file, source.dev_file))
-    if (train.pairs is None) != (dev.pairs is None):
+    """Read the training and the dev texts; InputError for what cannot be read, or for pairs in one of them only."""
+    texts = _read_files(source) if source.dataset is None else _read_dataset(source)
+    if (texts.train.pairs is None) != (texts.dev.pairs is None):
         raise InputError(
             "one file has text pairs and the other single texts",
             hint="use the same columns in both, or --text-column",
         )
-    return SourceTexts(train=train, dev=dev, label_names=names)
+    return texts
 
 
-def _read_file(file: Path, columns: Columns) -> tuple[Examples, tuple[str, ...]]:
-    """The file's texts, and its label names where it declares them."""
-    if file.suffix.lower() != ".parquet":
-        return read_examples(file, columns, labeled=True), ()
-    from datasets import Dataset
-
-    try:
-        table = Dataset.from_parquet(str(file))
-    except Exception as err:  # the library wraps a damaged page in an error of its own
-        raise InputError(f"{file} cannot be read: {str(err).splitlines()[0]}", hint="check the file") from err
-    return _table_examples(table, str(file), columns)
+def _read_files(source: DataSource) -> SourceTexts:
+    assert source.train_file is not None and source.dev_file is not None  # DataSource has checked
+    train, dev = (read_examples(file, source.columns, labeled=True) for file in (source.train_file, source.dev_file))
+    return SourceTexts(train=train, dev=dev, label_names=train.label_names)
 
 
 def _read_dataset(source: DataSource) -> SourceTexts:
@@ -103,10 +92,14 @@ def _read_dataset(source: DataSource) -> SourceTexts:
 
 def _table_examples(table: object, source: str, columns: Columns) -> tuple[Examples, tuple[str, ...]]:
     """A `datasets` table as Examples, and its label names where the table declares them."""
-    rows = [{key: str(value) for key, value in row.items() if value is not None} for row in table]  # type: ignore[attr-defined]
+    rows = [
+        {key: text for key, value in row.items() if (text := as_text(value)) is not None}
+        for row in table  # type: ignore[attr-defined]
+    ]
     if not rows:
         raise InputError(f"{source} holds no rows", hint="check the data")
-    examples = examples_from_rows(rows, range(1, len(rows) + 1), source=source, columns=columns, labeled=True)
+    numbers = range(1, len(rows) + 1)
+    examples = examples_from_rows(rows, numbers, source=source, columns=columns, labeled=True, unit="row")
     names = getattr(table.features[columns.label], "names", None)  # type: ignore[attr-defined]
     if names is None:
         return examples, ()

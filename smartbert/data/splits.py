@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from smartbert.data.sources import DataSource, read_source
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.text_files.examples import Examples
+from smartbert_runtime.text_files.values import label_numbers, sorted_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,31 +34,34 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:
-    """`train` is learned from, `validation` (cut from the training texts) chooses, `dev` only reports."""
+    """`train` is learned from, `validation` (cut from the training texts) chooses, `dev` only reports.
+
+    notes: what was read, and what is odd about it.
+    """
 
     labels: tuple[str, ...]
     train: Split
     validation: Split
     dev: Split
+    notes: tuple[str, ...] = ()
 
 
 def load_task(source: DataSource, *, validation_fraction: float, seed: int) -> TaskData:
     """Read, check and split; InputError for what cannot be trained on."""
     texts = read_source(source)
     train, dev = texts.train, texts.dev
-    labels = texts.label_names or tuple(sorted(set(train.labels or ())))
+    labels = texts.label_names or sorted_labels(train.labels or ())
     if len(set(train.labels or ())) < 2:
         raise InputError(
             f"{train.source}: all texts have one label, {labels[0]!r}",
             hint="a classifier needs at least two classes",
         )
     whole, dev_split = number_labels(train, labels), number_labels(dev, labels)
-    missing = sorted(set(train.labels or ()) - set(dev.labels or ()))
+    missing = set(train.labels or ()) - set(dev.labels or ())
+    notes = [train.describe(), dev.describe()]
     if missing:
-        raise InputError(
-            f"{dev.source}: no text has the label {missing[0]!r}, which occurs in training",
-            hint="give dev texts of every class: what is not evaluated cannot be relied on",
-        )
+        named = ", ".join(repr(label) for label in sorted_labels(missing))
+        notes.append(f"{dev.source} has no text labeled {named}: its figures say nothing about that")
     whole_ids = whole.label_ids
     if source.max_train_samples is not None:
         whole = whole.pick(range(min(source.max_train_samples, len(whole))))
@@ -74,16 +78,22 @@ def load_task(source: DataSource, *, validation_fraction: float, seed: int) -> T
             f"{train.source}: no text with the label {labels[lost[0]]!r} is left to train on",
             hint="give more of them; --max-train-samples takes the first rows: of a sorted file, one class",
         )
-    return TaskData(labels=labels, train=whole.pick(rest), validation=whole.pick(sorted(kept_back)), dev=dev_split)
+    return TaskData(
+        labels=labels,
+        train=whole.pick(rest),
+        validation=whole.pick(sorted(kept_back)),
+        dev=dev_split,
+        notes=tuple(notes),
+    )
 
 
 def number_labels(examples: Examples, labels: Sequence[str]) -> Split:
     """Each label as its index in `labels`; InputError names the line of one that is not in there."""
-    index = {label: number for number, label in enumerate(labels)}
+    index = label_numbers(labels)
     for label, line in zip(examples.labels or (), examples.lines, strict=True):
         if label not in index:
             raise InputError(
-                f"{examples.source}, line {line}: the label {label!r} does not occur in training",
+                f"{examples.source}, {examples.unit} {line}: the label {label!r} does not occur in training",
                 hint="labels in training: " + ", ".join(labels),
             )
     return Split(

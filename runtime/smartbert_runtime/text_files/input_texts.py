@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.text_files.columns import Columns, check_fields, choose_columns
-from smartbert_runtime.text_files.formats import Record, read_records
-from smartbert_runtime.text_files.lines import Lines
+from smartbert_runtime.text_files.formats import Record
+from smartbert_runtime.text_files.records import Records
 
 Item = TypeVar("Item")
 
@@ -24,7 +24,7 @@ class InputText:
     pair: str | None
 
 
-def read_texts(lines: Lines, format: str, columns: Columns) -> Iterator[InputText | InputError]:
+def read_texts(records: Records, columns: Columns) -> Iterator[InputText | InputError]:
     """Yield the texts that `read_examples` reads, one at a time; for a bad record its InputError is yielded.
 
     Columns that are not named are chosen by the header; in jsonl by the first object that has a text, and later objects
@@ -33,48 +33,48 @@ def read_texts(lines: Lines, format: str, columns: Columns) -> Iterator[InputTex
     """
     chosen: tuple[str, str | None] | None = None
     index = -1
-    for index, record in enumerate(read_records(lines, format)):
+    for index, record in enumerate(records.read()):
         if isinstance(record, InputError):
             yield record
             continue
         try:
-            chosen = chosen or _choose(record, format, columns, lines.source)
-            text = _input_text(index, record, chosen, lines.source)
+            chosen = chosen or _choose(record, records, columns)
+            text = _input_text(index, record, chosen, records)
         except InputError as err:
-            if chosen is None and format != "jsonl":
+            if chosen is None and records.format not in ("jsonl", "json"):
                 raise  # the header is the same for every row
             yield err
         else:
             yield text
     if index < 0:
-        raise InputError(f"{lines.source} holds no rows", hint="check the file")
+        raise InputError(f"{records.source} holds no rows", hint="check the file")
 
 
-def _choose(record: Record, format: str, columns: Columns, source: str) -> tuple[str, str | None]:
-    where = f"{source}, line {record.line}" if format == "jsonl" else source
+def _choose(record: Record, records: Records, columns: Columns) -> tuple[str, str | None]:
+    where = f"{records.source}, line {record.line}" if records.format in ("jsonl", "json") else records.source
     return choose_columns(list(record.fields), columns, where)
 
 
-def _input_text(index: int, record: Record, chosen: tuple[str, str | None], source: str) -> InputText:
+def _input_text(index: int, record: Record, chosen: tuple[str, str | None], records: Records) -> InputText:
     text, pair = chosen
     fields = record.fields
-    check_fields(fields, record.line, [text, *([pair] if pair else [])], source)
+    check_fields(fields, record.line, [text, *([pair] if pair else [])], records.source, records.unit)
     return InputText(index=index, line=record.line, text=fields[text], pair=fields[pair] if pair else None)
 
 
 def check_each(
-    items: Iterable[InputText | InputError], check: Callable[[InputText], object], source: str
+    items: Iterable[InputText | InputError], check: Callable[[InputText], object], records: Records
 ) -> Iterator[InputText | InputError]:
     """Yield the items; for a text for which `check` raises InputError, that error with the text's line number."""
     for item in items:
-        yield item if isinstance(item, InputError) else _checked(item, check, source)
+        yield item if isinstance(item, InputError) else _checked(item, check, records)
 
 
-def _checked(text: InputText, check: Callable[[InputText], object], source: str) -> InputText | InputError:
+def _checked(text: InputText, check: Callable[[InputText], object], records: Records) -> InputText | InputError:
     try:
         check(text)
     except InputError as err:
-        return InputError(f"{source}, line {text.line}: {err}", hint=err.hint)
+        return InputError(f"{records.source}, {records.unit} {text.line}: {err}", hint=err.hint)
     return text
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import os
 import select
 import stat
 import sys
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +57,11 @@ class Lines:
         except OSError as err:
             raise _unreadable(str(file), err) from err
         with stream:
-            yield cls(stream, str(file))
+            if str(file).lower().endswith(".gz"):
+                with gzip.open(stream) as unpacked:
+                    yield cls(cast(io.BufferedIOBase, unpacked), str(file))
+            else:
+                yield cls(stream, str(file))
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -77,7 +83,7 @@ class Lines:
     def _read(self) -> None:
         try:
             chunk = self._stream.read1(CHUNK_BYTES)
-        except OSError as err:
+        except (OSError, EOFError, zlib.error) as err:  # the last two: a .gz file that is cut off or damaged
             raise _unreadable(self.source, err) from err
         self._ended = not chunk
         content = self._rest + chunk
@@ -130,5 +136,5 @@ def _is_file(stream: io.BufferedIOBase) -> bool:
         return stream.seekable()
 
 
-def _unreadable(source: str, err: OSError) -> InputError:
-    return InputError(f"{source} cannot be read: {err.strerror}", hint="check the path")
+def _unreadable(source: str, err: Exception) -> InputError:
+    return InputError(f"{source} cannot be read: {getattr(err, 'strerror', None) or err}", hint="check the path")

@@ -179,7 +179,7 @@ def test_refusals_name_the_line(tmp_path: Path, name: str, content: str, message
 def test_invalid_json(tmp_path: Path) -> None:
     message, hint = refusal(tmp_path, "a.jsonl", '{"text": "a"}\n{"text": \n')
     assert message.startswith(", line 2: not JSON (")
-    assert hint == "one JSON object a line"
+    assert hint == "one JSON object a line, not one list over several"
 
 
 def test_empty_label(tmp_path: Path) -> None:
@@ -198,6 +198,8 @@ def test_invalid_utf8(tmp_path: Path, head: bytes, content: bytes, line: int) ->
 def test_unusable_paths(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.txt cannot be read: No such file"):
         read_examples(tmp_path / "gone.txt")
-    with pytest.raises(InputError, match="cannot be read"):
-        read_examples(tmp_path)
-    assert refusal(tmp_path, "a.xlsx", "a") == (": unknown kind of file", "known endings: .txt, .csv, .tsv, .jsonl")
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(InputError, match="cannot be read: Is a directory"):
+        read_examples(tmp_path / "folder.txt")
+    known = "known endings: .txt, .csv, .tsv, .jsonl, .json, .parquet, and .gz after them"
+    assert refusal(tmp_path, "a.xlsx", "a") == (": unknown kind of file", known)

@@ -18,11 +18,12 @@ from smartbert_runtime.text_files.examples import read_examples
 from smartbert_runtime.text_files.formats import raise_first_error
 from smartbert_runtime.text_files.input_texts import InputText, check_each, read_texts, windows
 from smartbert_runtime.text_files.lines import Lines
+from smartbert_runtime.text_files.records import LineRecords, open_records
 
 
 def items_of(content: str | bytes, format: str, columns: Columns | None = None) -> list[InputText | InputError]:
     stream = io.BytesIO(content.encode() if isinstance(content, str) else content)
-    return list(read_texts(Lines(stream, "here"), format, columns or Columns()))
+    return list(read_texts(LineRecords(Lines(stream, "here"), format), columns or Columns()))
 
 
 def described(items: list[InputText | InputError]) -> list[object]:
@@ -51,8 +52,8 @@ def described(items: list[InputText | InputError]) -> list[object]:
 def test_texts_match_read_examples(tmp_path: Path, name: str, content: str, start: bytes) -> None:
     (tmp_path / name).write_bytes(start + content.encode())
     examples = read_examples(tmp_path / name)
-    with Lines.open(tmp_path / name) as lines:
-        records = list(raise_first_error(read_texts(lines, name.split(".")[1], Columns())))
+    with open_records(tmp_path / name) as source:
+        records = list(raise_first_error(read_texts(source, Columns())))
     assert tuple(record.text for record in records) == examples.texts
     assert tuple(record.line for record in records) == examples.lines
     assert [record.index for record in records] == list(range(len(examples)))
@@ -116,10 +117,10 @@ def test_broken_json() -> None:
 
 
 def test_open_quote_is_bounded() -> None:
-    rows = [f"text number {number},x" for number in range(20_000)]
+    rows = [f"text number {number},x" for number in range(400_000)]
     items = items_of('text,label\n"' + "\n".join(rows) + "\n", "csv")
-    assert str(items[0]).endswith("field larger than field limit (131072)")
-    assert len(items) > 10_000 and all(isinstance(item, InputText) for item in items[1:])
+    assert str(items[0]).endswith("field larger than field limit (4194304)")
+    assert len(items) > 100_000 and all(isinstance(item, InputText) for item in items[1:])
 
 
 def test_first_object_sets_columns() -> None:
@@ -134,7 +135,8 @@ def test_check_each() -> None:
         if len(record.text) > 3:
             raise InputError("too long", hint="cut it")
 
-    items = list(check_each(items_of("abc\n\nabcd\nef\n", "txt"), accept, "here"))
+    source = LineRecords(Lines(io.BytesIO(), "here"), "txt")
+    items = list(check_each(items_of("abc\n\nabcd\nef\n", "txt"), accept, source))
     assert described(items) == [(0, 1, "abc"), "line 2: text is empty", "line 3: too long", (3, 4, "ef")]
     assert isinstance(items[2], InputError) and items[2].hint == "cut it"
 
@@ -155,10 +157,10 @@ def test_memory_is_bounded(tmp_path: Path, format: str) -> None:
     file.write_text("\n".join(lines_of[format]), encoding="utf-8")
     del texts, lines_of
     count = 0
-    with Lines.open(file) as lines:
+    with open_records(file) as records:
         tracemalloc.start()
         try:
-            for window in windows(read_texts(lines, format, Columns()), 64, lines.ready):
+            for window in windows(read_texts(records, Columns()), 64, records.ready):
                 count += len(window)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -195,8 +197,8 @@ def test_error_follows_its_window() -> None:
 def test_window_of_a_pipe() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream, os.fdopen(writing, "wb", buffering=0) as writer:
-        lines = Lines(stream, "pipe")
-        found = windows(read_texts(lines, "jsonl", Columns()), 3, lines.ready)
+        records = LineRecords(Lines(stream, "pipe"), "jsonl")
+        found = windows(read_texts(records, Columns()), 3, records.ready)
         writer.write(b'{"text": "a"}\n{"text": "b"}\n\n{"tex')  # were anything waited for, this test would not end
         assert [described([item])[0] for item in next(found)] == [(0, 1, "a"), (1, 2, "b")]
         writer.write(b't": "c"}\n\n' + b'{"text": "d"}\n' * 4)

@@ -138,7 +138,7 @@ def test_missing_label_column(folder: Path) -> None:
 def test_empty_label_in_first_row(folder: Path) -> None:
     (folder / "train.csv").write_text("sentence,label\na,\nb,no\nc,yes\n", encoding="utf-8")
     (folder / "validation.csv").write_text("sentence,label\na,no\n", encoding="utf-8")
-    with pytest.raises(InputError, match="line 1: label is empty"):
+    with pytest.raises(InputError, match="row 1: label is empty"):
         _load(folder)
 
 
