@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,13 +18,14 @@ from smartbert_runtime.decisions.rules import softmax
 from smartbert_runtime.engine.run import check_runnable, run_layout
 from smartbert_runtime.engine.stopwatch import Stopwatch
 from smartbert_runtime.errors import ConfigError, InputError
+from smartbert_runtime.package.hub import local_folder
 from smartbert_runtime.package.open import Package, open_package
 from smartbert_runtime.package.policy_file import PolicyFile
 from smartbert_runtime.prediction import Prediction
 from smartbert_runtime.reporting import SILENT, Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.sessions import Sessions
-from smartbert_runtime.text_files.columns import Columns
+from smartbert_runtime.text_files.columns import Columns, check_pairs
 from smartbert_runtime.text_files.input_texts import InputText
 from smartbert_runtime.tokenizer import Tokenizer, batches_by_length
 from smartbert_runtime.trace import TOKENIZER, PartRun
@@ -88,39 +89,74 @@ class SmartBert:
             sessions.open_all()
         return cls(package, sessions, Tokenizer.from_package(package), package.policies())
 
+    @classmethod
+    def from_pretrained(cls, name_or_folder: Path | str, *, revision: str | None = None, **options: Any) -> SmartBert:
+        """A package in a folder, or of a repository on the Hugging Face hub, downloaded unless it is in the cache.
+
+        revision: of the repository: a branch, a tag or a commit. options: those of `load`.
+        Raises InputError where the hub has no such repository or cannot be reached, MissingExtraError without the
+        package `huggingface_hub`; otherwise as `load`.
+        """
+        return cls.load(local_folder(name_or_folder, revision), **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, copied or spawned: opened again from its folder, which has to be there."""
+        if self._closed:
+            raise ConfigError("this model was closed", hint="load the package again")
+        sessions, variant = self.sessions, self.sessions.variant
+        given = {name: value for name, value in sessions.role_providers.items() if name}
+        providers = [*sessions.providers, *(f"{role}={name}" for role, names in given.items() for name in names)]
+        options = {
+            "layout": variant.layout,
+            "precision": variant.precision,
+            "providers": tuple(providers),
+            "threads": sessions.threads,
+        }
+        return _load_again, (self.package.root, options)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the logits."""
         return self.package.manifest.labels
 
-    def policy(self, preset: str = DEFAULT_PRESET) -> Policy:
-        """A named preset of policy.json for the variant that was loaded."""
-        return self.policies.preset(self.sessions.variant.name, preset)
+    def policy(self, preset: str = DEFAULT_PRESET, **changes: Any) -> Policy:
+        """A named preset of policy.json for the variant that was loaded, with fields of Policy changed.
+
+        >>> model.policy(deadline_ms=5.0)
+        """
+        known = {field.name for field in fields(Policy)}
+        if unknown := sorted(set(changes) - known):
+            raise ConfigError(f"a policy has no {unknown[0]!r}", hint="it has: " + ", ".join(sorted(known)))
+        return replace(self.policies.preset(self.sessions.variant.name, preset), **changes)
 
     def classify(
         self,
-        texts: Sequence[str],
+        texts: Iterable[str],
         *,
-        text_pairs: Sequence[str] | None = None,
-        policy: Policy | None = None,
+        text_pairs: Iterable[str] | None = None,
+        policy: Policy | str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         truncate: bool = True,
     ) -> list[Prediction]:
         """One prediction a text, in the order given.
 
-        policy: thresholds to use instead of the package's preset "default".
+        texts, text_pairs: any iterable of strings, such as a list, a generator, an array or a column of a table.
+        policy: thresholds to use instead of the package's preset "default", or the name of another preset. What is
+        not given of a Policy is the default preset's.
         batch_size: texts computed together; it changes speed, never an answer, unless the policy has a deadline:
         that is the batch's, so give 1 for a deadline of each text's own.
         truncate: false refuses texts longer than the model (InputError) instead of cutting them.
         """
-        if isinstance(texts, str) or isinstance(text_pairs, str):
-            raise InputError("classify takes a list of texts, not one string", hint="classify([text])")
+        texts = as_list(texts, "classify")
+        text_pairs = None if text_pairs is None else as_list(text_pairs, "classify")
         if batch_size < 1:
-            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="change --batch-size")
+            raise ConfigError(f"batch_size must be 1 or more, not {batch_size}", hint="the texts computed together")
         if self._closed:
             raise ConfigError("this model was closed", hint="load the package again")
         check_texts(texts, text_pairs)
-        policy = self.policy() if policy is None else policy
+        if texts:
+            check_pairs(self.package.manifest.model.text_pairs, text_pairs is not None, "classify")
+        policy = self._complete(policy)
         check_runnable(self.sessions, policy)
         if policy.deadline_ms is not None:
             self.sessions.open_all()  # loading is no part of a text's time
@@ -138,11 +174,13 @@ class SmartBert:
             tokens = self.tokenizer.pad([tokenized[row] for row in rows])
             padded = time.perf_counter() - batch_started
             stopwatch = Stopwatch()
+            running = time.perf_counter()
             outcomes = run_layout(self.sessions, tokens, policy, since=batch_started - share, stopwatch=stopwatch)
             runs = (tokenizing, *stopwatch.runs)
             probabilities_bc = softmax(np.stack([outcome.trace.logits_c for outcome in outcomes]))
             for row, outcome, probabilities_c in zip(rows, outcomes, probabilities_bc.tolist(), strict=True):
                 best = probabilities_c.index(max(probabilities_c))
+                seconds = outcome.seconds - stopwatch.loading_seconds(running + outcome.seconds)
                 predictions[row] = Prediction(
                     text=texts[row],
                     text_pair=text_pairs[row] if text_pairs is not None else None,
@@ -150,23 +188,31 @@ class SmartBert:
                     score=probabilities_c[best],
                     probabilities=dict(zip(self.labels, probabilities_c, strict=True)),
                     trace=replace(outcome.trace, batch_runs=runs),
-                    latency_ms=(share + padded + outcome.seconds) * 1000.0,
+                    latency_ms=(share + padded + seconds) * 1000.0,
                     truncated=tokenized[row].truncated,
                 )
         return [predictions[row] for row in range(len(texts))]
+
+    def _complete(self, policy: Policy | str | None) -> Policy:
+        if policy is None or isinstance(policy, str):
+            return self.policy(policy or DEFAULT_PRESET)
+        return policy.with_defaults_of(self.policy())
 
     def classify_file(
         self,
         file: Path | str,
         *,
         columns: Columns | None = None,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         truncate: bool = True,
         skip_bad_lines: bool = False,
+        input_format: str | None = None,
         reporter: Reporter = SILENT,
     ) -> AbstractContextManager[FilePredictions]:
-        """Classify the texts of a txt, csv, tsv or jsonl file, or of standard input for `-`, WINDOW batches at a time.
+        """Classify the texts of a file, or of standard input for `-`, WINDOW batches at a time.
+
+        The formats are txt, csv, tsv, jsonl, json (one object a line) and parquet, all but the last also as .gz.
 
         >>> with model.classify_file("messages.csv") as predictions:
         ...     for index, prediction in predictions:
@@ -175,6 +221,7 @@ class SmartBert:
         A file is read twice, the first time to check it: the InputError for a bad line is raised before any answer. A
         pipe can only be read once: its lines are answered as they arrive, up to the first bad one.
         columns: where the texts are; None goes by the names that public data sets use.
+        input_format: one of the formats, instead of the name's ending; for standard input too.
         skip_bad_lines: report each bad line to `reporter` as a note and continue with the next one; a file is then read
         once. InputError only when every line is bad, or for the file as a whole (no known column, no rows).
         policy, batch_size, truncate: as in `classify`; with `truncate` false, a text that is too long is a bad line.
@@ -194,6 +241,7 @@ class SmartBert:
             check=None if truncate else refuse_long,
             window=WINDOW * batch_size,
             skip_bad_lines=skip_bad_lines,
+            input_format=input_format,
             reporter=reporter,
         )
 
@@ -201,7 +249,7 @@ class SmartBert:
         self,
         texts: Iterable[str | tuple[str, str]],
         *,
-        policy: Policy | None = None,
+        policy: Policy | str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         truncate: bool = True,
     ) -> Iterator[Prediction]:
@@ -211,13 +259,13 @@ class SmartBert:
         `classify`'s. Texts of a window share batches by length; the first answer waits for one window, not for the end.
         """
         if isinstance(texts, str):
-            raise InputError("stream takes an iterable of texts, not one string", hint="stream([text])")
+            raise InputError("stream takes several texts, not one string", hint="stream([text])")
         # Errors in the arguments are raised now, not at the first answer.
         self.classify([], policy=policy, batch_size=batch_size)
         return self._stream(iter(texts), policy, batch_size, truncate)
 
     def _stream(
-        self, source: Iterator[str | tuple[str, str]], policy: Policy | None, batch_size: int, truncate: bool
+        self, source: Iterator[str | tuple[str, str]], policy: Policy | str | None, batch_size: int, truncate: bool
     ) -> Iterator[Prediction]:
         seen = 0
         while window := list(itertools.islice(source, WINDOW * batch_size)):
@@ -232,6 +280,22 @@ class SmartBert:
             check_texts(singles, pairs, first=seen + 1)
             yield from self.classify(singles, text_pairs=pairs, policy=policy, batch_size=batch_size, truncate=truncate)
             seen += len(window)
+
+
+def _load_again(folder: Path, options: dict[str, Any]) -> SmartBert:
+    return SmartBert.load(folder, **options)
+
+
+def as_list(texts: Iterable[str], call: str) -> list[str]:
+    """The texts of any iterable; InputError for one string, and for what iterates over something else than texts."""
+    if isinstance(texts, (str, bytes)):
+        raise InputError(f"{call} takes several texts, not one string", hint=f"{call}([text])")
+    if isinstance(texts, Mapping) or getattr(texts, "ndim", 1) != 1:  # a table iterates over the names of its columns
+        raise InputError(f"{call} takes texts, not a {type(texts).__name__}", hint='give one column: table["text"]')
+    if not isinstance(texts, Iterable):
+        raise InputError(f"{call} takes texts, not {type(texts).__name__}", hint=f"{call}([text])")
+    # numpy's strings are a kind of Python's; answers hold plain ones.
+    return [str(text) if isinstance(text, str) else text for text in texts]
 
 
 def check_texts(texts: Sequence[str], text_pairs: Sequence[str] | None, *, first: int = 1) -> None:

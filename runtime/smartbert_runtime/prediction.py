@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from smartbert_runtime.trace import Trace
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Prediction:
     """The answer for one text, or for one pair of texts.
 
     score: the probability of `label`, the largest of `probabilities`.
-    latency_ms: from the start of the text's batch to its own answer, with its share of the time spent tokenizing.
+    latency_ms: from the start of the text's batch to its own answer, with its share of the time spent tokenizing, and
+    without that of loading the package's graphs.
     truncated: the text was longer than the model's input and was cut.
     """
 
@@ -40,11 +41,17 @@ class Prediction:
         """Layers that a gate skipped; those after `exit_layer` were neither run nor skipped."""
         return self.trace.layers_skipped
 
-    def as_dict(self, index: int) -> dict[str, object]:
-        """The object that `smartbert-infer --format json` prints on one line."""
+    def __repr__(self) -> str:
+        pair = "" if self.text_pair is None else f", text_pair={self.text_pair!r}"
+        return (
+            f"Prediction(label={self.label!r}, score={self.score:.4f}, exit_layer={self.exit_layer}, "
+            f"latency_ms={self.latency_ms:.2f}, text={self.text!r}{pair})"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """All of it but the trace's arrays, in values that JSON knows; `smartbert-infer --format json` prints it."""
         pair = {} if self.text_pair is None else {"text_pair": self.text_pair}
         return {
-            "index": index,
             "text": self.text,
             **pair,
             "label": self.label,

@@ -53,10 +53,10 @@ def infer(call: Call, package: Path, *options: str) -> list[dict[str, Any]]:
 def test_options_make_the_policy(
     call: Call, package_dir: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], policy: Policy
 ) -> None:
-    used: list[Policy | None] = []
+    used: list[Policy | str | None] = []
 
     class Recorder(SmartBert):
-        def classify(self, texts: Any, *, policy: Policy | None = None, **settings: Any) -> list[Prediction]:
+        def classify(self, texts: Any, *, policy: Policy | str | None = None, **settings: Any) -> list[Prediction]:
             used.append(policy)
             return super().classify(texts, policy=policy, **settings)
 
@@ -87,7 +87,7 @@ def test_full_depth_preset(call: Call, package_dir: Path) -> None:
 )
 def test_run_options_change_no_answer(call: Call, package_dir: Path, classifier: SmartBert, options: list[str]) -> None:
     for row, prediction in zip(infer(call, package_dir, *options), classifier.classify(SENTENCES), strict=True):
-        expected = prediction.as_dict(row["index"])
+        expected = prediction.to_dict()
         assert row["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-5)
         for key in ("label", "exit_layer", "layers_run", "layers_skipped"):
             assert row[key] == expected[key], (key, row)
@@ -130,7 +130,7 @@ def test_layout(call: Call, layouts_dir: Path, classifier: SmartBert, layout: st
     rows = infer(call, layouts_dir, "--layout", layout, "--no-skip", "--exit-threshold", "0.9")
     policy = Policy(exit_threshold=0.9, no_skip=True)
     for row, prediction in zip(rows, classifier.classify(SENTENCES, policy=policy), strict=True):
-        expected = prediction.as_dict(row["index"])
+        expected = prediction.to_dict()
         for key in ("label", "layers_run", "layers_skipped", "exit_layer"):
             assert row[key] == expected[key], (key, row)
     run = call(main, layouts_dir, "--text", "Off with her head!", "--layout", layout, "--verbose")

@@ -106,21 +106,21 @@ def test_no_texts(classifier: SmartBert) -> None:
 # The line that --format json prints
 
 
-def test_as_dict_keys(classifier: SmartBert) -> None:
+def test_to_dict_keys(classifier: SmartBert) -> None:
     (prediction,) = classifier.classify(["Down, down, down."])
-    line = prediction.as_dict(7)
-    assert list(line) == [*JSON_KEYS, "latency_ms"]
+    line = prediction.to_dict()
+    assert ["index", *line] == [*JSON_KEYS, "latency_ms"]
     assert json.loads(json.dumps(line)) == line
-    assert (line["index"], line["text"], line["label"]) == (7, "Down, down, down.", "odd")
+    assert (line["text"], line["label"]) == ("Down, down, down.", "odd")
     assert (line["exit_layer"], line["layers_run"], line["layers_skipped"]) == (4, [3], [1, 2, 4])
     assert line["probabilities"] == prediction.probabilities
     assert (line["score"], line["latency_ms"]) == (prediction.score, prediction.latency_ms)
 
 
-def test_as_dict_of_pair(classifier: SmartBert) -> None:
+def test_to_dict_of_pair(classifier: SmartBert) -> None:
     (prediction,) = classifier.classify(["Do cats eat bats?"], text_pairs=["Do bats eat cats?"])
-    line = prediction.as_dict(0)
-    assert set(line) == {*JSON_KEYS, "latency_ms", "text_pair"}
+    line = prediction.to_dict()
+    assert {"index", *line} == {*JSON_KEYS, "latency_ms", "text_pair"}
     assert line["text_pair"] == "Do bats eat cats?"
 
 
@@ -142,7 +142,7 @@ def test_no_truncate_refuses_long_text(classifier: SmartBert) -> None:
 
 
 def test_string_for_texts_is_refused(classifier: SmartBert) -> None:
-    with pytest.raises(InputError, match="a list of texts, not one string") as caught:
+    with pytest.raises(InputError, match="several texts, not one string") as caught:
         classifier.classify("Off with her head!")
     assert caught.value.hint == "classify([text])"
 

@@ -55,7 +55,7 @@ def print_predictions(
             count += 1
             truncated += prediction.truncated
             if format is Format.json:
-                print(json.dumps(prediction.as_dict(index), ensure_ascii=False))
+                print(json.dumps({"index": index, **prediction.to_dict()}, ensure_ascii=False))
             elif format is Format.csv:
                 table.writerow(_csv_row(index, prediction))
             else:

@@ -22,9 +22,15 @@ from smartbert_runtime.decisions.rules import (
 from smartbert_runtime.errors import ConfigError
 
 
+class NotGiven(float):
+    """A threshold that nobody has chosen; `SmartBert.classify` then takes the package's own (`with_defaults_of`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """How one text's way through the layers is decided.
+
+    `SmartBert.classify` takes what is not given of skipping, and of exiting, from the package's own policy.
 
     skip_threshold: a layer is skipped when its gate's skip probability reaches it (0 to 1).
     rule: when an exit head answers: entropy, max-probability, patience or confident-patience (`rules.py`).
@@ -38,8 +44,8 @@ class Policy:
     """
 
     rule: str = "entropy"
-    skip_threshold: float = 0.5
-    exit_threshold: float = 0.0
+    skip_threshold: float = NotGiven(0.5)
+    exit_threshold: float = NotGiven(0.0)
     exit_thresholds: tuple[float, ...] | None = None
     patience: int = 2
     no_skip: bool = False
@@ -129,6 +135,20 @@ class Policy:
     def threshold(self, layer: int) -> float:
         """The exit threshold after `layer`, from 1."""
         return self.exit_threshold if self.exit_thresholds is None else self.exit_thresholds[layer - 1]
+
+    def with_defaults_of(self, own: Policy) -> Policy:
+        """This policy; what is not given, of the skip threshold and of the exit rule with its thresholds, from `own`.
+
+        `Policy(deadline_ms=5)` is then a deadline added to `own`, and not one without early exits.
+        """
+        changes: dict[str, object] = {}
+        if isinstance(self.skip_threshold, NotGiven):
+            changes |= {"skip_threshold": own.skip_threshold, "no_skip": self.no_skip or own.no_skip}
+        exits_given = self.exit_thresholds is not None or self.rule != Policy.rule
+        if isinstance(self.exit_threshold, NotGiven) and not exits_given:
+            changes |= {name: getattr(own, name) for name in ("rule", "exit_threshold", "exit_thresholds", "patience")}
+            changes["no_exit"] = self.no_exit or own.no_exit
+        return replace(self, **changes)  # type: ignore[arg-type]
 
     def at_full_depth(self) -> Policy:
         """The same policy with every layer run and only the last head evaluated."""

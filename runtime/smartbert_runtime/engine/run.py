@@ -52,8 +52,8 @@ def run_layout(
     )
 
 
-def _timed(parts: Parts, stopwatch: Stopwatch | None) -> Parts:
-    return parts if stopwatch is None else stopwatch.wrap(parts)
+def _timed(sessions: Sessions, stopwatch: Stopwatch | None) -> Parts:
+    return sessions if stopwatch is None else stopwatch.wrap(sessions)
 
 
 def check_runnable(sessions: Sessions, policy: Policy) -> None:

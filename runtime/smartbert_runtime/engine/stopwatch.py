@@ -1,9 +1,10 @@
-"""A stopwatch for the parts that a batch runs: records every call's time and number of rows."""
+"""A stopwatch for the parts that a batch runs: records every call's time and number of rows, loading apart."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,26 @@ from smartbert_runtime.engine.parts import Parts
 from smartbert_runtime.trace import PartRun
 
 
+class LoadedParts(Parts, Protocol):
+    """Parts that have to be loaded before they run."""
+
+    def load(self, part: str) -> bool:
+        """Load the part unless it is loaded; whether it had to be."""
+        ...
+
+
 class Stopwatch:
-    """`Parts` that run others and record when each call started, how long it took, and for how many rows."""
+    """`Parts` that run others and record when each call started, how long it took, and for how many rows.
+
+    Loading a part before its first call is no part of the call.
+    """
 
     def __init__(self) -> None:
-        self._parts: Parts | None = None
+        self._parts: LoadedParts | None = None
         self._calls: list[tuple[str, float, float, int]] = []
+        self._loads: list[tuple[float, float]] = []  # when it ended, and how long it took
 
-    def wrap(self, parts: Parts) -> Stopwatch:
+    def wrap(self, parts: LoadedParts) -> Stopwatch:
         """This stopwatch, which from now on runs these parts."""
         self._parts = parts
         return self
@@ -35,7 +48,14 @@ class Stopwatch:
     def run(self, part: str, feeds: Mapping[str, NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         """The part's outputs."""
         assert self._parts is not None
+        began = time.perf_counter()
+        if self._parts.load(part):
+            self._loads.append((time.perf_counter(), time.perf_counter() - began))
         started = time.perf_counter()
         outputs = self._parts.run(part, feeds)
         self._calls.append((part, started, time.perf_counter() - started, len(next(iter(feeds.values())))))
         return outputs
+
+    def loading_seconds(self, until: float) -> float:
+        """Seconds spent on loading up to a time of `time.perf_counter`."""
+        return sum(seconds for ended, seconds in self._loads if ended <= until)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -20,10 +23,13 @@ from smartbert_runtime.package.manifest import (
 from smartbert_runtime.package.part_names import ROLES
 from smartbert_runtime.package.policy_file import PolicyFile, parse_policy_file
 
+# Of the manifest, its digest and policy.json, whose sizes nothing lists.
+MOST_BYTES = 1 << 24
+
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """An opened package folder: where it is, its manifest, and notes for the user."""
+    """An opened package folder: where it is (an absolute path), its manifest, and notes for the user."""
 
     root: Path
     manifest: Manifest
@@ -32,7 +38,7 @@ class Package:
     def read(self, entry: FileEntry) -> bytes:
         """The bytes of one file, checked against their hash; IntegrityError when they are not what was exported."""
         try:
-            content = (self.root / entry.file).read_bytes()
+            content = _read(self.root / entry.file, entry.bytes)
         except OSError as err:
             raise IntegrityError(
                 f"{entry.file} cannot be read ({err.strerror})", hint="copy the whole folder, or export again"
@@ -47,25 +53,27 @@ class Package:
 
     def policies(self) -> PolicyFile:
         """policy.json, which carries its own digest; IntegrityError when it is missing or does not match."""
-        check_inside(self.root, POLICY_FILE)
         try:
-            text = (self.root / POLICY_FILE).read_text(encoding="utf-8")
+            text = _read(self.root / POLICY_FILE, MOST_BYTES).decode("utf-8")
         except (OSError, UnicodeDecodeError) as err:
             raise IntegrityError(f"{POLICY_FILE} cannot be read: {err}", hint="copy the whole folder") from err
         return parse_policy_file(text)
 
 
 def open_package(folder: Path | str) -> Package:
-    """Read and check a package folder: digest, schema, paths, every file's presence and size (not yet its hash)."""
-    root = Path(folder)
+    """Read and check a package folder: digest, schema, paths, every file's presence and size (not yet its hash).
+
+    Its files may be links, as in a hub's cache: what counts is that the bytes have the hash that the manifest lists.
+    """
+    root = Path(folder).absolute()  # graphs are read when they are first needed, maybe after a change of folder
     if not root.is_dir():
-        raise ManifestError(f"{root} is not a folder", hint="give the folder that smartbert-export wrote")
+        raise ManifestError(f"{folder} is not a folder", hint="give the folder that smartbert-export wrote")
     try:
-        text = (root / MANIFEST_FILE).read_bytes()
-        digest = (root / DIGEST_FILE).read_text(encoding="ascii").split()
+        text = _read(root / MANIFEST_FILE, MOST_BYTES)
+        digest = _read(root / DIGEST_FILE, MOST_BYTES).decode("ascii").split()
     except (OSError, UnicodeDecodeError) as err:
         raise ManifestError(
-            f"{root} holds no readable {MANIFEST_FILE} with its {DIGEST_FILE}",
+            f"{folder} holds no readable {MANIFEST_FILE} with its {DIGEST_FILE}",
             hint="give the folder that smartbert-export wrote, whole",
         ) from err
     if not digest or hashlib.sha256(text).hexdigest() != digest[0]:
@@ -137,17 +145,25 @@ def _check_contents(manifest: Manifest) -> None:
             )
 
 
-def check_inside(root: Path, file: str) -> None:
-    """ManifestError for a link that leads out of the folder."""
-    if not (root / file).resolve().is_relative_to(root.resolve()):
-        raise ManifestError(f"{file} is a link that leaves the folder", hint="do not use this package")
+def _read(file: Path, most: int) -> bytes:
+    """The bytes of a regular file, or of one that a link leads to; OSError for others, and for more than `most`."""
+    with open(file, "rb", opener=_open_without_waiting) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes")
+    return content
+
+
+def _open_without_waiting(file: str, flags: int) -> int:
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for a writer
 
 
 def _check_file(root: Path, entry: FileEntry) -> None:
     path = root / entry.file
     if not path.is_file():
         raise IntegrityError(f"{entry.file} is missing", hint="copy the whole folder, or export again")
-    check_inside(root, entry.file)
     if (size := path.stat().st_size) != entry.bytes:
         raise IntegrityError(
             f"{entry.file} has {size} bytes, the manifest says {entry.bytes}",

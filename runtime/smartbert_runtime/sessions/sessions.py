@@ -94,6 +94,13 @@ class Sessions:
     def _providers_of(self, component: Component) -> tuple[str, ...]:
         return self.role_providers.get(component.role, self.providers)
 
+    def load(self, part: str) -> bool:
+        """Load the part unless it is loaded; whether it had to be."""
+        if part in self._sessions:
+            return False
+        self.open(part)
+        return True
+
     def open(self, part: str) -> onnxruntime.InferenceSession:
         """The part's session, created at its first use; safe to call from several threads."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -132,18 +133,34 @@ def test_path_out_of_folder(package_copy: Path, path: str) -> None:
     assert caught.value.hint == "do not use this package"
 
 
-def test_link_out_of_folder(package_copy: Path) -> None:
-    moved = shutil.move(package_copy / EMBEDDINGS, package_copy.parent / "elsewhere.onnx")
-    (package_copy / EMBEDDINGS).symlink_to(moved)
-    with pytest.raises(ManifestError, match=r"graphs/embeddings\.onnx is a link that leaves the folder"):
-        open_package(package_copy)
+@pytest.mark.parametrize("name", [EMBEDDINGS, "graphs", "manifest.json", "manifest.sha256", "policy.json"])
+def test_links_out_of_folder_work(package_copy: Path, name: str) -> None:
+    """As in a hub's cache: every byte that is read through them is hashed."""
+    moved = shutil.move(package_copy / name, package_copy.parent / "elsewhere")
+    (package_copy / name).symlink_to(moved)
+    package = open_package(package_copy)
+    assert package.policies().variants and package.read(package.manifest.files()[0])
 
 
-def test_linked_folder_inside_package(package_copy: Path) -> None:
-    moved = shutil.move(package_copy / "graphs", package_copy.parent / "graphs")
-    (package_copy / "graphs").symlink_to(moved, target_is_directory=True)
-    with pytest.raises(ManifestError, match="is a link that leaves the folder"):
-        open_package(package_copy)
+def test_link_to_other_bytes(package_copy: Path) -> None:
+    content = (package_copy / EMBEDDINGS).read_bytes()
+    (package_copy.parent / "other.onnx").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (package_copy / EMBEDDINGS).unlink()
+    (package_copy / EMBEDDINGS).symlink_to(package_copy.parent / "other.onnx")
+    package = open_package(package_copy)
+    with pytest.raises(IntegrityError, match="does not match the manifest"):
+        package.read(package.manifest.component("embeddings").files["separate-fp32"])
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sha256", "policy.json", EMBEDDINGS])
+def test_links_to_what_is_no_file(package_copy: Path, name: str) -> None:
+    """Neither a device that never ends nor a pipe that never begins is read."""
+    os.mkfifo(package_copy.parent / "pipe")
+    for target in ("/dev/zero", package_copy.parent / "pipe"):
+        (package_copy / name).unlink()
+        (package_copy / name).symlink_to(target)
+        with pytest.raises(ManifestError, match=r"cannot be read|no readable|is missing"):
+            open_package(package_copy).policies()
 
 
 def test_links_inside_folder_work(package_copy: Path) -> None:
