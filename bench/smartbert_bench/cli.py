@@ -18,15 +18,24 @@ from smartbert_bench.run import run_bench
 from smartbert_bench.settings import BenchSettings
 from smartbert_bench.texts import check_labels, first_texts
 from smartbert_runtime.classifier import DEFAULT_PRESET
-from smartbert_runtime.cli.command import ReportFormat, TerminalReporter, check_picture_file, require_extra, run_command
+from smartbert_runtime.cli.command import (
+    ReportFormat,
+    TerminalReporter,
+    check_picture_file,
+    choices,
+    require_extra,
+    run_command,
+)
+from smartbert_runtime.cli.file_options import INPUT_FORMAT_HELP, LABELED_FILE_HELP, TEXT_COLUMN_HELP
 from smartbert_runtime.errors import ConfigError, InputError
-from smartbert_runtime.package.manifest import Variant
+from smartbert_runtime.package.manifest import FUSED, SEPARATE, SINGLE, Variant
 from smartbert_runtime.package.open import Package, open_package
 from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import available_threads
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
 from smartbert_runtime.text_files.examples import read_examples
+from smartbert_runtime.text_files.formats import FORMATS
 
 
 class Against(StrEnum):
@@ -37,7 +46,7 @@ class Against(StrEnum):
 
 def bench(
     package: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder.")],
-    file: Annotated[Path, typer.Option(help="Labeled texts: tsv, csv or jsonl.")],
+    file: Annotated[Path, typer.Option(help=LABELED_FILE_HELP)],
     against: Annotated[
         list[Against], typer.Option(help="Also measure: plain, the same weights as one plain ONNX graph.")
     ] = [],  # noqa: B006 - typer reads the default and never changes it
@@ -49,18 +58,27 @@ def bench(
             "optimum-onnx exports it, in fp32 and int8.",
         ),
     ] = None,
-    layout: Annotated[list[str], typer.Option(help="Layouts to measure; repeatable; default: all.")] = [],  # noqa: B006
-    precision: Annotated[list[str], typer.Option(help="Precisions to measure; repeatable; default: all.")] = [],  # noqa: B006
+    layout: Annotated[
+        list[str],
+        typer.Option(metavar=choices(SEPARATE, FUSED, SINGLE), help="Layouts to measure; repeatable; default: all."),
+    ] = [],  # noqa: B006
+    precision: Annotated[
+        list[str],
+        typer.Option(metavar=choices("fp32", "int8", "int4"), help="Precisions to measure; repeatable; default: all."),
+    ] = [],  # noqa: B006
     preset: Annotated[str, typer.Option(help="Policy of policy.json to measure.")] = DEFAULT_PRESET,
     repeats: Annotated[int, typer.Option(help="Passes over the texts; each text counts with its median.")] = 3,
     batch_sizes: Annotated[
         str, typer.Option(metavar="N,N,...", help="Batch sizes to measure besides one text at a time; empty for none.")
     ] = "8,32,128",
     starts: Annotated[int, typer.Option(help="Fresh processes per contender, for start-up times; 0 skips them.")] = 3,
-    texts: Annotated[int | None, typer.Option(min=1, help="Use only the first N texts of the file.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
+    max_texts: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use only the first N texts of the file.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
+    input_format: Annotated[str | None, typer.Option(metavar=choices(*FORMATS), help=INPUT_FORMAT_HELP)] = None,
     provider: Annotated[
         list[str], typer.Option(help="onnxruntime execution provider; repeat for an order of preference.")
     ] = [CPU],  # noqa: B006
@@ -91,7 +109,7 @@ def bench(
     opened = open_package(package)
     variants = choose_variants(opened.manifest, layout, precision)
     columns = Columns(text=text_column, pair=pair_column, label=label_column)
-    examples = first_texts(read_examples(file, columns, labeled=True), texts)
+    examples = first_texts(read_examples(file, columns, labeled=True, input_format=input_format), max_texts)
     check_labels(opened.manifest, examples)
     with TerminalReporter() as reporter, tempfile.TemporaryDirectory(prefix="smartbert-bench-") as folder:
         contenders = package_contenders(opened, variants, settings)

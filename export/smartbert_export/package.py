@@ -21,6 +21,7 @@ from smartbert_export.quantize.check_texts import choose_check_texts
 from smartbert_export.quantize.choose_ranges import choose_ranges
 from smartbert_export.quantize.quantize_parts import quantize_parts
 from smartbert_export.source_checkpoint import open_checkpoint
+from smartbert_export.stages import Stages
 from smartbert_export.summary import summary_text
 from smartbert_export.write_package import write_package
 from smartbert_runtime.errors import InputError
@@ -62,6 +63,8 @@ def export_package(
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")
     check_target(output, overwrite=options.overwrite)
 
+    stages = Stages(reporter)
+    stages.begin().step("loading the checkpoint")
     source = open_checkpoint(checkpoint, gates=options.gates)
     if not (options.gates or source.gates_left_out):
         reporter.note("this checkpoint has no gates to leave out")
@@ -70,14 +73,14 @@ def export_package(
     tokenizer = Tokenizer(source.tokenizer_json, settings)
     texts = read_golden_texts(checkpoint, options.golden_file)
     check_pairs(source.text_pairs, texts.pairs is not None, texts.source)
-    check_same_as_checkpoint(source, tokenizer, texts.texts, texts.pairs, reporter=reporter)
+    check_same_as_checkpoint(source, tokenizer, texts.texts, texts.pairs, reporter=stages.begin())
     check_texts = ranges = None
     if graphs.precisions != (FP32,):
         check_texts = choose_check_texts(
             checkpoint, options.check_file, texts.texts, texts.pairs, source.labels, tokenizer, reporter=reporter
         )
     if INT8 in graphs.precisions:
-        ranges = choose_ranges(source, options.scales_file, tokenizer, policy, reporter=reporter)
+        ranges = choose_ranges(source, options.scales_file, tokenizer, policy, reporter=stages)
 
     with atomic_folder(output, overwrite=options.overwrite) as staging:
         work = staging / "work"
@@ -88,7 +91,7 @@ def export_package(
             texts.pairs,
             policy,
             ship_texts=options.golden_texts,
-            reporter=reporter,
+            reporter=stages.begin(),
         )
         # A small machine has room for the weights once: from here on they are in the graphs only.
         cut = cut_parts(
@@ -98,7 +101,7 @@ def export_package(
             fixed_shape=graphs.fixed_shape,
             opset=graphs.opset,
             release_weights=True,
-            reporter=reporter,
+            reporter=stages.begin(),
         )
         quantized = quantize_parts(
             cut,
@@ -109,17 +112,17 @@ def export_package(
             ranges,
             target=graphs.target,
             ort_format=graphs.ort_format,
-            reporter=reporter,
+            reporter=stages.begin(),
         )
         variants = assemble_layouts(
-            quantized.variants, work, config, policy, fixed_shape=graphs.fixed_shape, reporter=reporter
+            quantized.variants, work, config, policy, fixed_shape=graphs.fixed_shape, reporter=stages.begin()
         )
-        coverage = count_coverage(variants, reporter=reporter)
+        coverage = count_coverage(variants, reporter=stages)
         manifest = write_package(
-            staging, source, golden, variants, coverage, settings, policy, options, reporter=reporter
+            staging, source, golden, variants, coverage, settings, policy, options, reporter=stages.begin()
         )
         shutil.rmtree(work)
-        parity = verify_package(staging, golden.with_wide_probes(), policy, reporter=reporter)
+        parity = verify_package(staging, golden.with_wide_probes(), policy, reporter=stages.begin())
         summary = summary_text(
             manifest,
             policy,

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smartbert_runtime.cli.command import ReportFormat, TerminalReporter, check_picture_file, require_extra, run_command
+from smartbert_runtime.cli.command import (
+    ReportFormat,
+    TerminalReporter,
+    check_picture_file,
+    choices,
+    require_extra,
+    run_command,
+    shows_bars,
+)
+from smartbert_runtime.cli.file_options import INPUT_FORMAT_HELP, LABELED_FILE_HELP, TEXT_COLUMN_HELP
 from smartbert_runtime.decisions.policy import Policy
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns, check_pairs
 from smartbert_runtime.text_files.examples import read_examples
+from smartbert_runtime.text_files.formats import FORMATS
 
 
 def evaluate_checkpoint(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="Checkpoint folder, of any arm.")],
-    dev_file: Annotated[Path, typer.Option(help="Labeled texts: tsv, csv or jsonl.")],
+    file: Annotated[Path, typer.Option(help=LABELED_FILE_HELP)],
     exit_threshold: Annotated[
         float | None, typer.Option(help="Normalized entropy, 0 to 1; default: the checkpoint's.")
     ] = None,
     skip_threshold: Annotated[
         float | None, typer.Option(help="Skip probability, 0 to 1; default: the checkpoint's.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
+    input_format: Annotated[str | None, typer.Option(metavar=choices(*FORMATS), help=INPUT_FORMAT_HELP)] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per batch; changes the time, not the figures.")] = 32,
     format: Annotated[ReportFormat, typer.Option(help="How to print the report.")] = ReportFormat.text,
     plot: Annotated[Path | None, typer.Option(help="Also draw the curves into this PNG or SVG file.")] = None,
 ) -> None:
     """Measure accuracy, F1 and Matthews correlation, depth, and MAC per text, and the curves behind them.
 
-    MAC (multiply-accumulates) are counted at each text's real length, attention, gates and exit heads included. The
-    curves: early exits over all thresholds with gates on and off, patience instead of entropy, skipping without exits.
+    F1 is the second label's where there are two, else the mean over labels (macro). MAC (multiply-accumulates) are
+    counted at each text's real length, attention, gates and exit heads included. The curves: early exits over all
+    thresholds with gates on and off, patience instead of entropy, skipping without exits.
 
-    Example: smartbert-evaluate ckpt/ --dev-file dev.tsv
+    Example: smartbert-evaluate ckpt/ --file dev.tsv
     """
     with require_extra("smartbert-evaluate", "train"):
         from tqdm import tqdm
@@ -55,7 +66,10 @@ def evaluate_checkpoint(
             from smartbert.evaluation.plots import plot_evaluation
         check_picture_file(plot)
     quiet_libraries()
-    examples = read_examples(dev_file, Columns(text=text_column, pair=pair_column, label=label_column), labeled=True)
+    columns = Columns(text=text_column, pair=pair_column, label=label_column)
+    examples = read_examples(file, columns, labeled=True, input_format=input_format)
+    with TerminalReporter() as reporter:
+        reporter.note(examples.describe())
     model, tokenizer = load_classifier(checkpoint)
     check_pairs(trained_on_pairs(model), examples.pairs is not None, examples.source)
     labels = label_names(model)
@@ -64,7 +78,7 @@ def evaluate_checkpoint(
     _note_unused(exit_threshold if not exits else None, skip_threshold if not gates else None)
     policy = _policy(policy_of(model), exit_threshold, skip_threshold)
     passes = 2 + len(SKIP_THRESHOLDS) if gates else 1
-    with tqdm(total=len(split) * passes, unit="text", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=len(split) * passes, unit="text", disable=not shows_bars()) as bar:
         report = evaluate(model, split, tokenizer, labels, policy, batch_size=batch_size, tick=bar.update)
     print(json.dumps(asdict(report)) if format is ReportFormat.json else evaluation_text(report))
     if plot is not None:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smartbert.data.sources import DataSource
+from smartbert.data.splits import load_task
 from smartbert.training.arms import ARMS
-from smartbert.training.settings import RECIPES, TrainingSettings
-from smartbert_runtime.cli.command import require_extra, run_command
+from smartbert.training.settings import CHOICES, RECIPES, TrainingSettings
+from smartbert_runtime.cli.command import choices, is_quiet, require_extra, run_command, shows_bars
+from smartbert_runtime.cli.file_options import TEXT_COLUMN_HELP
 from smartbert_runtime.text_files.columns import LABEL_COLUMN, Columns
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ def train(
     model: Annotated[str, typer.Option(help="Pretrained encoder: a hub name or a local folder.")],
     output: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     train_file: Annotated[
-        Path | None, typer.Option(help="Training texts: tsv (no quoting), csv, jsonl or parquet.")
+        Path | None,
+        typer.Option(help="Labeled training texts: tsv, csv, jsonl, json (one object a line) or parquet, .gz too."),
     ] = None,
     dev_file: Annotated[Path | None, typer.Option(help="Texts to report on, never trained on.")] = None,
     dataset: Annotated[
@@ -35,12 +39,16 @@ def train(
     dev_split: Annotated[
         str | None, typer.Option(help="The data set's split to report on; default: validation.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
     label_column: Annotated[str, typer.Option(help="Column of the label.")] = LABEL_COLUMN,
     max_train_samples: Annotated[int | None, typer.Option(help="Use only the first N training texts.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="Defaults of all settings below: best (this project's) or paper (its authors').")
+        str,
+        typer.Option(
+            metavar=choices(*RECIPES),
+            help="Defaults of all settings below: best (this project's) or paper (its authors').",
+        ),
     ] = "best",
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run of the same command.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT if it exists.")] = False,
@@ -56,13 +64,8 @@ def train(
     --output ckpt
     """
     given = {name: value for name, value in hyper_parameters.items() if value is not None}
+    # All that can be checked is checked before torch is imported, which takes seconds.
     settings = TrainingSettings.from_recipe(recipe, **given)
-    with require_extra("smartbert-train", "train"):
-        from smartbert.data.sources import DataSource
-        from smartbert.data.splits import load_task
-        from smartbert.library_logging import quiet_libraries
-        from smartbert.training.train import train as run_training
-    quiet_libraries()
     source = DataSource(
         train_file=train_file,
         dev_file=dev_file,
@@ -73,7 +76,11 @@ def train(
         max_train_samples=max_train_samples,
     )
     data = load_task(source, validation_fraction=settings.validation_fraction, seed=settings.seed)
-    bar = _is_main_process() and sys.stderr.isatty()
+    with require_extra("smartbert-train", "train"):
+        from smartbert.library_logging import quiet_libraries
+        from smartbert.training.train import train as run_training
+    quiet_libraries()
+    bar = _is_main_process() and shows_bars()
     report = run_training(model, data, output, settings, resume=resume, overwrite=overwrite, bar=bar, log=_log)
     if _is_main_process():
         print(_summary(report, output))
@@ -85,7 +92,7 @@ def _is_main_process() -> bool:
 
 
 def _log(line: str) -> None:
-    if _is_main_process():
+    if _is_main_process() and not is_quiet():
         print(line, file=sys.stderr, flush=True)
 
 
@@ -128,6 +135,7 @@ def _with_hyper_parameters() -> None:
             annotation=Annotated[
                 types[str(item.type)] | None,
                 typer.Option(
+                    metavar=choices(*CHOICES[item.name]) if item.name in CHOICES else None,
                     help=_arms() if item.name == "arm" else about[item.name][0],
                     rich_help_panel=about[item.name][1],
                     show_default=_shown_default(item.name, item.default),

@@ -19,17 +19,33 @@ def _setting(default: Any, about: str, *, group: str) -> Any:
     return field(default=default, metadata={"help": about, "group": group})
 
 
-_STAGES, _LOSS, _OPTIM, _MODEL, _CHOICE = "Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds"
+_BASIC, _CHOICE = "What most people set", "Choice of epoch and thresholds (advanced)"
+_STAGES, _LOSS, _OPTIM, _MODEL = (
+    "Stages (advanced)",
+    "Loss terms (advanced)",
+    "Optimizer (advanced)",
+    "Model (advanced)",
+)
 
 ARM_NAMES = ("smartbert", "no-contrast", "no-hard", "no-gates", "deebert", "pabee", "plain", "truncated")
-PRECISIONS = ("auto", "fp32", "bf16")
+MIXED_PRECISIONS = ("auto", "no", "bf16")
+
+# The settings that take one of a few words.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "arm": ARM_NAMES,
+    "class_weights": ("none", "balanced"),
+    "head_query": ("first", "mean", "learned"),
+    "pooling": ("mean", "first"),
+    "mixed_precision": MIXED_PRECISIONS,
+    "metric": METRICS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """The defaults are the recipe "best", this project's own; RECIPES has the paper's."""
 
-    arm: str = _setting("smartbert", "What to train: the whole method, or a control arm.", group=_STAGES)
+    arm: str = _setting("smartbert", "What to train: the whole method, or a control arm.", group=_BASIC)
     stage1_epochs: int = _setting(4, "Epochs of stage 1: backbone, gates, exit heads.", group=_STAGES)
     ungated_epochs: int = _setting(
         2,
@@ -61,25 +77,25 @@ class TrainingSettings:
     )
     distillation_temperature: float = _setting(2.0, "Temperature at which they imitate it.", group=_LOSS)
     class_weights: str = _setting(
-        "none", "none, or balanced: a rare label's errors count more, by 1 / its share of the texts.", group=_LOSS
+        "none", "balanced: a rare label's errors count more, by 1 / its share of the texts.", group=_BASIC
     )
 
-    learning_rate: float = _setting(5e-5, "Learning rate of the backbone.", group=_OPTIM)
+    learning_rate: float = _setting(5e-5, "Learning rate of the backbone.", group=_BASIC)
     head_learning_rate: float = _setting(2.5e-4, "Learning rate of gates, heads and plain classifiers.", group=_OPTIM)
     stage2_learning_rate: float = _setting(1e-3, "Learning rate of stage 2.", group=_OPTIM)
     weight_decay: float = _setting(0.01, "Weight decay, on matrices only.", group=_OPTIM)
     adam_epsilon: float = _setting(1e-8, "Epsilon of AdamW.", group=_OPTIM)
     warmup_steps: int = _setting(10, "Steps over which the learning rate rises.", group=_OPTIM)
-    batch_size: int = _setting(32, "Texts a step, on each device.", group=_OPTIM)
+    batch_size: int = _setting(32, "Texts a step, on each device.", group=_BASIC)
     gradient_accumulation_steps: int = _setting(1, "Batches summed into one step.", group=_OPTIM)
-    precision: str = _setting(
+    mixed_precision: str = _setting(
         "auto",
-        "fp32; bf16, mixed; auto: bf16 where a GPU has it. A CPU with bf16 instructions gains too.",
+        "no: fp32; bf16; auto: bf16 where a GPU has it. A CPU with bf16 instructions gains too.",
         group=_OPTIM,
     )
-    seed: int = _setting(50, "Seed of weights, order and the validation split.", group=_OPTIM)
+    seed: int = _setting(50, "Seed of weights, order and the validation split.", group=_BASIC)
 
-    max_length: int = _setting(128, "Tokens a text is cut to, in training and later on the device.", group=_MODEL)
+    max_length: int = _setting(128, "Tokens a text is cut to, in training and later on the device.", group=_BASIC)
     head_width: int = _setting(128, "Width of gates and exit heads.", group=_MODEL)
     gate_heads: int = _setting(2, "Attention heads of a gate.", group=_MODEL)
     exit_heads: int = _setting(4, "Attention heads of an exit head.", group=_MODEL)
@@ -99,7 +115,9 @@ class TrainingSettings:
     )
 
     metric: str = _setting(
-        "accuracy", "Figure by which the best epoch is chosen: accuracy, f1 or matthews.", group=_CHOICE
+        "accuracy",
+        "Figure by which the best epoch is chosen; f1 is the second of two labels', else the mean over labels (macro).",
+        group=_BASIC,
     )
     validation_fraction: float = _setting(
         0.1, "Share of the training texts kept back to choose epoch and thresholds.", group=_CHOICE
@@ -112,7 +130,7 @@ class TrainingSettings:
     keep_texts: int = _setting(
         0,
         "So many of the texts kept back stay in the checkpoint, with labels: an export judges int8 parts on them.",
-        group=_CHOICE,
+        group=_BASIC,
     )
 
     def __post_init__(self) -> None:
@@ -120,14 +138,7 @@ class TrainingSettings:
             self._require(name, 0.0 <= getattr(self, name) <= 1.0, "from 0 to 1")
         for name in ("validation_fraction", "confidence"):
             self._require(name, 0.0 < getattr(self, name) < 1.0, "between 0 and 1")
-        for name, known in (
-            ("arm", ARM_NAMES),
-            ("class_weights", ("none", "balanced")),
-            ("head_query", ("first", "mean", "learned")),
-            ("pooling", ("mean", "first")),
-            ("precision", PRECISIONS),
-            ("metric", METRICS),
-        ):
+        for name, known in CHOICES.items():
             self._require(name, getattr(self, name) in known, "one of " + ", ".join(known))
         for name in ("temperature1", "temperature2", "distillation_temperature", "adam_epsilon"):
             self._require(name, getattr(self, name) > 0.0, "above 0")

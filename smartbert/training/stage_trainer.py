@@ -72,7 +72,7 @@ class StageTrainer(Trainer):
         kept = f"the last good epoch is kept in {saved}" if saved else "no epoch was saved yet"
         stage2 = isinstance(self.objective, Stage2)
         rates = "--stage2-learning-rate" if stage2 else "--learning-rate or --head-learning-rate"
-        precision = ", or train with --precision fp32" if self.args.bf16 else ""
+        precision = ", or train with --mixed-precision no" if self.args.bf16 else ""
         return TrainingError(f"{what}; {kept}", hint=f"begin anew with --overwrite and a lower {rates}{precision}")
 
 

@@ -113,9 +113,9 @@ def balanced_weights(label_ids: Sequence[int], classes: int) -> tuple[float, ...
 
 def trains_in_bf16(settings: TrainingSettings) -> bool:
     """Whether training here is in mixed precision: as set, or, with `auto`, on a GPU that has it."""
-    if settings.precision == "auto":
+    if settings.mixed_precision == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return settings.precision == "bf16"
+    return settings.mixed_precision == "bf16"
 
 
 def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> TrainingArguments:
@@ -148,5 +148,5 @@ def _arguments(stage: int, settings: TrainingSettings, folder: Path) -> Training
         )
     except ValueError as err:
         raise ConfigError(
-            f"the Trainer refuses these settings: {err}", hint="--precision fp32 works everywhere"
+            f"the Trainer refuses these settings: {err}", hint="--mixed-precision no works everywhere"
         ) from err

@@ -48,7 +48,7 @@ class _StepCosts(Reporter):
         self.seconds[self._kind] = self.seconds.get(self._kind, 0.0) + now - self._started
         self.peak_mb[self._kind] = max(self.peak_mb.get(self._kind, 0.0), peak_mb())
         reset_peak()
-        self._kind, self._started = text.split()[0], now
+        self._kind, self._started = text.split(": ")[-1].split()[0], now
 
 
 def measure_export(

@@ -19,7 +19,8 @@ _Data = Annotated[
 ]
 _Samples = Annotated[int | None, typer.Option(help="Use only the first N training texts.")]
 _Set = Annotated[
-    list[str], typer.Option("--set", help="A setting of smartbert-train for all runs, as precision=bf16; repeatable.")
+    list[str],
+    typer.Option("--set", help="A setting of smartbert-train for all runs, as batch_size=16; repeatable."),
 ]
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -69,7 +69,7 @@ class Run:
         """What equal runs have in common: settings, texts, encoder, and what they start from."""
         texts = self.task.dataset if self.data is None else digest_once(self.data / self.task.name, TEXT_FILES)
         return {
-            "settings": {**asdict(settings_of(self.settings)), "precision": _precision(self.settings)},
+            "settings": {**asdict(settings_of(self.settings)), "mixed_precision": _precision(self.settings)},
             "max_train_samples": self.max_train_samples,
             "texts_from": texts,
             "encoder": encoder_digest_once(self.model),

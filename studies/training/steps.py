@@ -53,7 +53,7 @@ def time_steps(model: str, data: TaskData, settings: TrainingSettings, *, steps:
     objectives = make_objectives(model, data.labels, settings)
     optimizers = {name: make_optimizer(objective, settings, 1e-5, 1e-5) for name, objective in objectives.items()}
     batches, tokens = _batches(data, tokenizer, settings, steps)
-    bf16 = settings.precision == "bf16"
+    bf16 = settings.mixed_precision == "bf16"
     seconds: dict[str, list[float]] = {name: [] for name in objectives}
     for number, batch in enumerate([batches[0], *batches]):
         for name, objective in objectives.items():

@@ -100,7 +100,7 @@ def test_steps_on_stderr(call: Call, package_dir: Path, dev: Path) -> None:
 
 
 def test_preset_and_number_of_texts(call: Call, package_dir: Path, dev: Path) -> None:
-    options = ("--preset", "full-depth", "--texts", "3")
+    options = ("--preset", "full-depth", "--max-texts", "3")
     report = report_of(call(main, package_dir, "--file", dev, "--format", "json", *options, *QUICK).out)
     (figures,) = report["contenders"]
     assert figures["mean_layers_run"] == 4.0

@@ -25,7 +25,7 @@ def dev_file(tmp_path: Path) -> Path:
 
 
 def test_json_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
-    run = call(main, checkpoint_dir, "--dev-file", dev_file, "--format", "json")
+    run = call(main, checkpoint_dir, "--file", dev_file, "--format", "json")
     assert run.code == 0, run.err
     report = json.loads(run.out)
     assert report["texts"] == len(SENTENCES)
@@ -41,11 +41,11 @@ def test_json_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
 
 
 def test_text_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
-    run = call(main, checkpoint_dir, "--dev-file", dev_file, "--exit-threshold", "0.3", "--skip-threshold", "0.9")
+    run = call(main, checkpoint_dir, "--file", dev_file, "--exit-threshold", "0.3", "--skip-threshold", "0.9")
     assert run.code == 0, run.err
     report = json.loads(
         call(
-            main, checkpoint_dir, "--dev-file", dev_file, "--exit-threshold", "0.3", "--skip-threshold", "0.9",
+            main, checkpoint_dir, "--file", dev_file, "--exit-threshold", "0.3", "--skip-threshold", "0.9",
             "--format", "json",
         ).out
     )  # fmt: skip
@@ -56,7 +56,7 @@ def test_text_report(call: Call, checkpoint_dir: Path, dev_file: Path) -> None:
 
 
 def test_plot(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
-    run = call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", tmp_path / "curves.png")
+    run = call(main, checkpoint_dir, "--file", dev_file, "--plot", tmp_path / "curves.png")
     assert run.code == 0, run.err
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
@@ -69,7 +69,7 @@ def test_control_arms(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: P
         "--output", tmp_path / "ckpt", "--validation-fraction", "0.2", *options,
     )  # fmt: skip
     assert made.code == 0, made.err
-    run = call(main, tmp_path / "ckpt", "--dev-file", dev_file, "--format", "json")
+    run = call(main, tmp_path / "ckpt", "--file", dev_file, "--format", "json")
     assert run.code == 0, run.err
     report = json.loads(run.out)
     trained = json.loads((tmp_path / "ckpt" / "training_report.json").read_text(encoding="utf-8"))
@@ -77,18 +77,18 @@ def test_control_arms(call: Call, encoder_dir: Path, dev_file: Path, tmp_path: P
     assert set(report["curves"]) == (set() if arm == "plain" else {"gates off", "patience"})
     if arm == "plain":
         assert report["macs"] == report["plain_macs"]
-        assert call(main, tmp_path / "ckpt", "--dev-file", dev_file).out.count("\n") == 4
+        assert call(main, tmp_path / "ckpt", "--file", dev_file).out.count("\n") == 4
 
 
 def test_bad_inputs(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
-    assert_named_error(call(main, tmp_path, "--dev-file", dev_file), "is not a checkpoint", "smartbert-train's OUTPUT")
-    assert_named_error(call(main, checkpoint_dir, "--dev-file", tmp_path / "no.tsv"), "no.tsv cannot be read")
+    assert_named_error(call(main, tmp_path, "--file", dev_file), "is not a checkpoint", "smartbert-train's OUTPUT")
+    assert_named_error(call(main, checkpoint_dir, "--file", tmp_path / "no.tsv"), "no.tsv cannot be read")
     (tmp_path / "other.tsv").write_text("text\tlabel\nfine\tmerry\n", encoding="utf-8")
     assert_named_error(
-        call(main, checkpoint_dir, "--dev-file", tmp_path / "other.tsv"), "line 2", "'merry' does not occur", "calm"
+        call(main, checkpoint_dir, "--file", tmp_path / "other.tsv"), "line 2", "'merry' does not occur", "calm"
     )
     assert_named_error(
-        call(main, checkpoint_dir, "--dev-file", dev_file, "--exit-threshold", "1.5"), "from 0 to 1, not 1.5"
+        call(main, checkpoint_dir, "--file", dev_file, "--exit-threshold", "1.5"), "from 0 to 1, not 1.5"
     )
 
 
@@ -99,11 +99,16 @@ def test_unused_option_is_noted(call: Call, encoder_dir: Path, dev_file: Path, t
     )
     model.save_pretrained(tmp_path / "ckpt")
     make_tokenizer().save_pretrained(tmp_path / "ckpt")
-    run = call(main, tmp_path / "ckpt", "--dev-file", dev_file, "--skip-threshold", "0.4", "--exit-threshold", "0.4")
-    assert run.code == 0 and run.err == "note: the checkpoint has no gates; --skip-threshold changes nothing\n"
+    run = call(main, tmp_path / "ckpt", "--file", dev_file, "--skip-threshold", "0.4", "--exit-threshold", "0.4")
+    assert run.code == 0
+    read, unused = run.err.splitlines()
+    assert read.endswith("24 texts from 'text', 3 labels from 'label': calm 8, loud 8, odd 8")
+    assert unused == "note: the checkpoint has no gates; --skip-threshold changes nothing"
+    options = "--file", dev_file, "--skip-threshold", "0.4", "--quiet"
+    assert call(main, tmp_path / "ckpt", *options).err == ""
 
 
 def test_unwritable_plot_is_refused(call: Call, checkpoint_dir: Path, dev_file: Path, tmp_path: Path) -> None:
     for picture in (tmp_path / "nowhere" / "curves.png", tmp_path / "curves.txt"):
-        run = call(main, checkpoint_dir, "--dev-file", dev_file, "--plot", picture)
+        run = call(main, checkpoint_dir, "--file", dev_file, "--plot", picture)
         assert_named_error(run, "cannot be drawn", "a .png or .svg file in a folder that exists")

@@ -62,17 +62,18 @@ def test_no_arguments_is_usage_error(call: Call, name: str) -> None:
 
 OPTIONS = {
     "smartbert-train": "--model --output --train-file --dev-file --dataset --task --resume --seed --stage1-epochs "
-    "--recipe --arm",
-    "smartbert-evaluate": "--dev-file --exit-threshold --skip-threshold --batch-size --format --plot",
+    "--recipe --arm --mixed-precision --quiet --version --install-completion",
+    "smartbert-evaluate": "--file --input-format --quiet --exit-threshold --skip-threshold --batch-size --format "
+    "--plot",
     "smartbert-export": "--golden-file --no-golden-texts --layout --precision --target --check-file --fixed-shape "
     "--ort-format --overwrite",
     "smartbert-verify": "--against --file --part --layout --precision --provider --threads --format",
     "smartbert-infer": "--text --text-pair --file --format --trace --preset --exit-threshold --skip-threshold "
     "--no-skip --no-exit --max-layers --rule --exit-thresholds --patience --deadline-ms "
-    "--batch-size --precision --layout --provider --threads --no-truncate",
+    "--batch-size --precision --layout --provider --threads --no-truncate --input-format --quiet",
     "smartbert-inspect": "--ops --provider --format",
     "smartbert-bench": "--file --against --plain-checkpoint --layout --precision --preset --repeats --batch-sizes "
-    "--starts --texts --label-column --provider --threads --format --save --plot",
+    "--starts --max-texts --input-format --label-column --provider --threads --format --save --plot",
 }
 
 

@@ -39,7 +39,7 @@ QUICK = {
     "--stage2-learning-rate": "0.02",
     "--warmup-steps": "0",
     "--batch-size": "8",
-    "--precision": "fp32",
+    "--mixed-precision": "no",
     "--seed": "3",
     "--max-length": "24",
     "--head-width": "16",
@@ -82,7 +82,7 @@ def test_train_export_verify_infer_bench(
     assert not Path("ckpt.partial").exists()
     assert len(Path("ckpt/golden_texts.jsonl").read_text(encoding="utf-8").splitlines()) == 20
 
-    run = call(smartbert.cli.evaluate.main, "ckpt", "--dev-file", "dev.tsv", "--format", "json")
+    run = call(smartbert.cli.evaluate.main, "ckpt", "--file", "dev.tsv", "--format", "json")
     assert run.code == 0, run.err
     evaluated = json.loads(run.out)
     assert evaluated["summary"] == report["dev"] and evaluated["full_depth"] == report["dev_full_depth"]

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from smartbert_runtime.cli.command import TerminalReporter, require_extra, run_command
+from smartbert_runtime.cli.command import TerminalReporter, choices, require_extra, run_command
 from smartbert_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from smartbert_export.package import ExportReport
+
+
+_ADVANCED = "Advanced"
 
 
 def export(
@@ -21,57 +24,72 @@ def export(
     golden_file: Annotated[
         Path | None,
         typer.Option(
-            help="Texts whose PyTorch answers are recorded in the package, instead of the checkpoint's 32 dev texts."
+            rich_help_panel=_ADVANCED,
+            help="Texts whose PyTorch answers are recorded in the package, instead of the checkpoint's 32 dev texts.",
         ),
     ] = None,
     golden_texts: Annotated[
         bool,
-        typer.Option("--golden-texts/--no-golden-texts", help="Include those texts, or their token ids only."),
+        typer.Option(
+            "--golden-texts/--no-golden-texts",
+            rich_help_panel=_ADVANCED,
+            help="Include those texts, or their token ids only.",
+        ),
     ] = True,
     gates: Annotated[
         bool,
         typer.Option(
             "--gates/--no-gates",
+            rich_help_panel=_ADVANCED,
             help="Export the skipping gates, or leave them out: smaller and faster where they hardly skip any layers.",
         ),
     ] = True,
     layout: Annotated[
         list[str],
         typer.Option(
+            metavar=choices("separate", "fused", "single"),
             help="separate: one graph per layer, gate and exit head. fused: blocks of a layer, its exit head and the "
             "next gate. single: one model.onnx for any onnxruntime binding, one text per call. Repeatable, for "
-            "several in one folder; the first is the default."
+            "several in one folder; the first is the default.",
         ),
     ] = ["separate"],  # noqa: B006 - typer reads the default and never changes it
     precision: Annotated[
         list[str],
         typer.Option(
+            metavar=choices("fp32", "int8", "int4"),
             help="fp32, int8 (a quarter of the size, faster) or int4 (even smaller, not faster); repeatable. A part "
-            "that loses too much accuracy stays fp32, as SUMMARY.md reports."
+            "that loses too much accuracy stays fp32, as SUMMARY.md reports.",
         ),
     ] = ["fp32"],  # noqa: B006
     target: Annotated[
         str,
-        typer.Option(help="Processor for int8: x86 (7-bit weights, correct on every one), x86-vnni or arm64 (8 bits)."),
+        typer.Option(
+            metavar=choices("x86", "x86-vnni", "arm64"),
+            rich_help_panel=_ADVANCED,
+            help="Processor for int8: x86 (7-bit weights, correct on every one), x86-vnni or arm64 (8 bits).",
+        ),
     ] = "x86",
     check_file: Annotated[
         Path | None,
         typer.Option(
+            rich_help_panel=_ADVANCED,
             help="500 or more texts, labeled if possible, on which quantized parts are judged; default: those that "
-            "smartbert-train --keep-texts kept, or texts made from the golden ones."
+            "smartbert-train --keep-texts kept, or texts made from the golden ones.",
         ),
     ] = None,
     scales_file: Annotated[
         Path | None,
         typer.Option(
+            rich_help_panel=_ADVANCED,
             help="256 or more texts from which int8's activation scales are chosen; default: what training recorded. "
-            "Without either, int8 computes a scale for each token, which is slower."
+            "Without either, int8 computes a scale for each token, which is slower.",
         ),
     ] = None,
     fixed_shape: Annotated[
         str | None,
         typer.Option(
             metavar="B,S",
+            rich_help_panel=_ADVANCED,
             help="Export every graph for batches of B texts of S tokens, as accelerators require; the runtime pads "
             "and splits batches and cuts longer texts.",
         ),
@@ -79,13 +97,17 @@ def export(
     ort_format: Annotated[
         bool,
         typer.Option(
-            "--ort-format", help="Write .ort files, and the list of operators for a reduced onnxruntime build."
+            "--ort-format",
+            rich_help_panel=_ADVANCED,
+            help="Write .ort files, and the list of operators for a reduced onnxruntime build.",
         ),
     ] = False,
     license: Annotated[
         str | None, typer.Option(help="License of the package, such as apache-2.0, for SUMMARY.md.")
     ] = None,
-    opset: Annotated[int, typer.Option(help="ONNX operator set of the graphs: 18 to 21.")] = 18,
+    opset: Annotated[
+        int, typer.Option(rich_help_panel=_ADVANCED, help="ONNX operator set of the graphs: 18 to 21.")
+    ] = 18,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Cut a checkpoint into ONNX parts: embeddings, and a gate, a layer and an exit head for each layer.

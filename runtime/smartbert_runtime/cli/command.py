@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +20,13 @@ import smartbert_runtime
 from smartbert_runtime.errors import InputError, MissingExtraError, SmartBertError
 from smartbert_runtime.reporting import Reporter
 
+_QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+def choices(*names: str) -> str:
+    """How an option that takes one of a few words is shown in the help."""
+    return f"[{'|'.join(names)}]"
+
 
 def run_command(function: Callable[..., Any]) -> NoReturn:
     """Run a one-command program and exit: 0 good, 1 a named error, 2 usage, 3 parity failed, 130 interrupted."""
@@ -26,12 +34,14 @@ def run_command(function: Callable[..., Any]) -> NoReturn:
 
 
 def run_commands(*functions: Callable[..., Any]) -> NoReturn:
-    """Like `run_command`, for a program with one subcommand per function; a single one needs no name."""
+    """Like `run_command`, for a program with one subcommand per function; a single one needs no name.
+
+    Every command also has --quiet and --version, and completes its options in the shell (--install-completion).
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: answers contain the texts
     help_names = {"help_option_names": ["-h", "--help"]}
     app = typer.Typer(
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings=help_names,
@@ -50,11 +60,12 @@ def run_commands(*functions: Callable[..., Any]) -> NoReturn:
 
 
 def _as_command(function: Callable[..., Any]) -> Callable[..., None]:
-    """The function with an option --version, and quiet when the reader of its output has left."""
+    """The function with options --quiet and --version, and silent when the reader of its output has left."""
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
         del options["version"]  # its callback has done the work
+        _QUIET.set(bool(options.pop("quiet")))
         try:
             function(**options)
             sys.stdout.flush()
@@ -67,9 +78,23 @@ def _as_command(function: Callable[..., Any]) -> Callable[..., None]:
     version = inspect.Parameter(
         "version", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
     )
-    parameters = [*signature.parameters.values(), version]
+    option = typer.Option("--quiet", "-q", help="No progress and no notes on stderr; errors are still shown.")
+    quiet = inspect.Parameter(
+        "quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+    parameters = [*signature.parameters.values(), quiet, version]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def is_quiet() -> bool:
+    """Whether the command was called with --quiet."""
+    return _QUIET.get()
+
+
+def shows_bars() -> bool:
+    """Whether progress bars are wanted: on a terminal, without --quiet."""
+    return sys.stderr.isatty() and not is_quiet()
 
 
 def _print_version(wanted: bool) -> None:
@@ -101,7 +126,7 @@ class ReportFormat(StrEnum):
 
 
 class TerminalReporter(Reporter):
-    """Prints to stderr: notes as lines that stay, steps as one line that is rewritten on a terminal.
+    """Prints to stderr: notes as lines that stay, steps as one line that is rewritten on a terminal; nothing if quiet.
 
     Where stderr is not a terminal, every step is a line of its own. Leaving the `with` block clears the step.
     """
@@ -129,5 +154,7 @@ class TerminalReporter(Reporter):
             self._print(self._step, end="")
 
     def _print(self, text: str, *, end: str) -> None:
+        if is_quiet():
+            return
         # The carriage return and the erase sequence remove the step, or the progress bar, that is on the line.
         print(f"\r\033[K{text}" if self._terminal else text, end=end, file=sys.stderr, flush=True)

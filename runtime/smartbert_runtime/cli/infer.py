@@ -13,29 +13,34 @@ import typer
 from smartbert_runtime.chrome_trace import chrome_trace
 from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE, DEFAULT_PRESET, SmartBert
 from smartbert_runtime.classify_file import FilePredictions
-from smartbert_runtime.cli.command import TerminalReporter, run_command
+from smartbert_runtime.cli.command import TerminalReporter, choices, run_command
+from smartbert_runtime.cli.file_options import INPUT_FORMAT_HELP, TEXT_COLUMN_HELP
 from smartbert_runtime.cli.print_predictions import Format, print_predictions
 from smartbert_runtime.decisions.policy import Policy
+from smartbert_runtime.decisions.rules import RULES
 from smartbert_runtime.errors import ConfigError
 from smartbert_runtime.reporting import Reporter
 from smartbert_runtime.sessions.providers import CPU
 from smartbert_runtime.sessions.threads import share_thread_pool
 from smartbert_runtime.text_files.columns import Columns
+from smartbert_runtime.text_files.formats import FORMATS
+
+FILE_HELP = (
+    "Texts from a txt, csv, tsv, jsonl, json or parquet file, .gz too, checked as a whole before the first answer; - "
+    "reads standard input; the lines of a pipe are answered as they arrive."
+)
+# Panels of the help: what most people need stands above them.
+_POLICY, _RUNNING, _LOOKING = "How far a text travels (advanced)", "How it is computed (advanced)", "Looking inside"
 
 
 def infer(
     package: Annotated[Path, typer.Argument(metavar="OUT", help="Package folder that smartbert-export wrote.")],
     text: Annotated[list[str], typer.Option(help="A text to classify; repeatable.")] = [],  # noqa: B006
     text_pair: Annotated[list[str], typer.Option(help="The second text of each --text, for pairs.")] = [],  # noqa: B006
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            help="Texts from a txt, csv, tsv or jsonl file, checked as a whole before the first answer; - reads "
-            "standard input; the lines of a pipe are answered as they arrive."
-        ),
-    ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text; default: chosen by its name.")] = None,
+    file: Annotated[Path | None, typer.Option(help=FILE_HELP)] = None,
+    text_column: Annotated[str | None, typer.Option(help=TEXT_COLUMN_HELP)] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text, for pairs.")] = None,
+    input_format: Annotated[str | None, typer.Option(metavar=choices(*FORMATS), help=INPUT_FORMAT_HELP)] = None,
     skip_bad_lines: Annotated[
         bool,
         typer.Option(
@@ -45,61 +50,105 @@ def infer(
         ),
     ] = False,
     format: Annotated[Format, typer.Option(help="How to print the answers.")] = Format.text,
-    trace: Annotated[
-        bool,
-        typer.Option("--trace", help="Show on stderr what gates and exit heads returned, and how long the parts took."),
-    ] = False,
-    trace_file: Annotated[
-        Path | None,
-        typer.Option(help="Write when each part ran, as JSON for chrome://tracing or ui.perfetto.dev."),
-    ] = None,
     preset: Annotated[str, typer.Option(help="Named policy of the package's policy.json.")] = DEFAULT_PRESET,
-    rule: Annotated[
-        str | None,
-        typer.Option(
-            help="When a text exits: entropy or max-probability (uncertainty below the threshold), patience (heads in "
-            "a row with the same label) or confident-patience (confident heads in a row)."
-        ),
+    precision: Annotated[
+        str | None, typer.Option(metavar=choices("fp32", "int8", "int4"), help="Default: the package's first.")
     ] = None,
-    exit_threshold: Annotated[
-        float | None,
-        typer.Option(help="Exit at an uncertainty below this, 0 (never) to 1; by default normalized entropy."),
+    layout: Annotated[
+        str | None, typer.Option(metavar=choices("separate", "fused", "single"), help="Default: the package's first.")
     ] = None,
-    exit_thresholds: Annotated[
-        str | None,
-        typer.Option(metavar="T1,T2,...", help="One exit threshold per layer, instead of one for all."),
-    ] = None,
-    patience: Annotated[int | None, typer.Option(help="How many heads in a row, for the two patience rules.")] = None,
-    skip_threshold: Annotated[
-        float | None, typer.Option(help="Skip a layer at this skip probability or above, 0 to 1.")
-    ] = None,
-    no_skip: Annotated[bool, typer.Option("--no-skip", help="Skip no layer.")] = False,
-    no_exit: Annotated[bool, typer.Option("--no-exit", help="Answer only after the last layer.")] = False,
-    max_layers: Annotated[int | None, typer.Option(help="Run at most this many layers per text.")] = None,
     deadline_ms: Annotated[
         float | None,
         typer.Option(
+            rich_help_panel=_POLICY,
             help="Answer after this many milliseconds with the last head run, at most one layer late; per batch, "
-            "so use --batch-size 1 for a deadline per text."
+            "so use --batch-size 1 for a deadline per text.",
         ),
     ] = None,
+    max_layers: Annotated[
+        int | None, typer.Option(rich_help_panel=_POLICY, help="Run at most this many layers per text.")
+    ] = None,
+    no_exit: Annotated[
+        bool, typer.Option("--no-exit", rich_help_panel=_POLICY, help="Answer only after the last layer.")
+    ] = False,
+    no_skip: Annotated[bool, typer.Option("--no-skip", rich_help_panel=_POLICY, help="Skip no layer.")] = False,
+    exit_threshold: Annotated[
+        float | None,
+        typer.Option(
+            rich_help_panel=_POLICY,
+            help="Exit at an uncertainty below this, 0 (never) to 1; by default normalized entropy.",
+        ),
+    ] = None,
+    exit_thresholds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T1,T2,...", rich_help_panel=_POLICY, help="One exit threshold per layer, instead of one for all."
+        ),
+    ] = None,
+    skip_threshold: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_POLICY, help="Skip a layer at this skip probability or above, 0 to 1."),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar=choices(*RULES),
+            rich_help_panel=_POLICY,
+            help="When a text exits: entropy or max-probability (uncertainty below the threshold), patience (heads in "
+            "a row with the same label) or confident-patience (confident heads in a row).",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(rich_help_panel=_POLICY, help="How many heads in a row, for the two patience rules.")
+    ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Texts computed together; changes no answer, except with --deadline-ms.")
+        int,
+        typer.Option(
+            rich_help_panel=_RUNNING, help="Texts computed together; changes no answer, except with --deadline-ms."
+        ),
     ] = DEFAULT_BATCH_SIZE,
-    layout: Annotated[str | None, typer.Option(help="Layout to run; default: the package's first.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Precision to run; default: the package's first.")] = None,
-    provider: Annotated[
-        list[str], typer.Option(help="onnxruntime execution provider; repeat for an order of preference.")
-    ] = [CPU],  # noqa: B006
-    threads: Annotated[int | None, typer.Option(help="Cores to use; default: all this process may use.")] = None,
     truncate: Annotated[
         bool,
-        typer.Option("--truncate/--no-truncate", help="Cut texts longer than the model's input, or refuse them."),
+        typer.Option(
+            "--truncate/--no-truncate",
+            rich_help_panel=_RUNNING,
+            help="Cut texts longer than the model's input, or refuse them.",
+        ),
     ] = True,
+    threads: Annotated[
+        int | None, typer.Option(rich_help_panel=_RUNNING, help="Cores to use; default: all this process may use.")
+    ] = None,
+    provider: Annotated[
+        list[str],
+        typer.Option(
+            rich_help_panel=_RUNNING, help="onnxruntime execution provider; repeat for an order of preference."
+        ),
+    ] = [CPU],  # noqa: B006
     preload: Annotated[
-        bool, typer.Option("--preload", help="Load every part at the start, so that no text waits for one.")
+        bool,
+        typer.Option(
+            "--preload", rich_help_panel=_RUNNING, help="Load every part at the start, so that no text waits for one."
+        ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show on stderr which provider runs which part.")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option(
+            "--trace",
+            rich_help_panel=_LOOKING,
+            help="Show on stderr what gates and exit heads returned, and how long the parts took.",
+        ),
+    ] = False,
+    trace_file: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_LOOKING,
+            help="Write when each part ran, as JSON for chrome://tracing or ui.perfetto.dev.",
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", rich_help_panel=_LOOKING, help="Show on stderr which provider runs which part."),
+    ] = False,
 ) -> None:
     """Classify texts; each text runs only the layers it needs.
 
@@ -108,7 +157,8 @@ def infer(
     Example: smartbert-infer out/ \\
     --text "WINNER!! Claim your 900 pound prize reward, call 09061701461. Valid 12 hours"
     """
-    source = _Source(text, text_pair, file, Columns(text=text_column, pair=pair_column), skip_bad_lines)
+    columns = Columns(text=text_column, pair=pair_column)
+    source = _Source(text, text_pair, file, columns, skip_bad_lines, input_format)
     share_thread_pool(threads)  # nothing else runs in this process
     model = SmartBert.load(
         package, layout=layout, precision=precision, providers=provider, threads=threads, preload=preload
@@ -144,14 +194,16 @@ class _Source:
     file: Path | None
     columns: Columns
     skip_bad_lines: bool
+    input_format: str | None
 
     def __post_init__(self) -> None:
         if bool(self.texts) == (self.file is not None):
             raise ConfigError("give texts with --text, or with --file", hint='smartbert-infer out/ --text "..."')
         if self.file is not None and self.pairs:
             raise ConfigError("--text-pair goes with --text", hint="name the file's second column with --pair-column")
-        if self.file is None and self.skip_bad_lines:
-            raise ConfigError("--skip-bad-lines goes with --file", hint="leave it out, or give the texts in a file")
+        for option, given in (("--skip-bad-lines", self.skip_bad_lines), ("--input-format", self.input_format)):
+            if self.file is None and given:
+                raise ConfigError(f"{option} goes with --file", hint="leave it out, or give the texts in a file")
 
 
 def _classify(
@@ -165,6 +217,7 @@ def _classify(
             batch_size=batch_size,
             truncate=truncate,
             skip_bad_lines=source.skip_bad_lines,
+            input_format=source.input_format,
             reporter=reporter,
         )
     pairs = source.pairs or None

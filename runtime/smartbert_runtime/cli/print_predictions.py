@@ -13,6 +13,7 @@ import typer
 from smartbert_runtime.chrome_trace import ChromeTrace
 from smartbert_runtime.classifier import DEFAULT_BATCH_SIZE
 from smartbert_runtime.classify_file import FilePredictions
+from smartbert_runtime.cli.command import shows_bars
 from smartbert_runtime.prediction import Prediction
 from smartbert_runtime.reporting import Reporter
 
@@ -71,7 +72,7 @@ def print_predictions(
 
 def _wants_bar(total: int | None) -> bool:
     """Only on a terminal, for many texts; for an unknown number only where the answers themselves go elsewhere."""
-    if not sys.stderr.isatty():
+    if not shows_bars():
         return False
     return not sys.stdout.isatty() if total is None else total >= 2 * DEFAULT_BATCH_SIZE
 

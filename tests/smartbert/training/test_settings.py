@@ -41,7 +41,7 @@ OUTSIDE: list[tuple[str, Any, str]] = [
     ("arm", "bert", "one of smartbert, no-contrast, no-hard, no-gates, deebert, pabee, plain, truncated"),
     ("head_query", "last", "one of first, mean, learned"),
     ("pooling", "max", "one of mean, first"),
-    ("precision", "fp16", "one of auto, fp32, bf16"),
+    ("mixed_precision", "fp16", "one of auto, no, bf16"),
     ("metric", "recall", "one of accuracy, f1, matthews"),
     ("ungated_epochs", -1, "from 0 to the 4 of --stage1-epochs"),
     ("ungated_epochs", 5, "from 0 to the 4 of --stage1-epochs"),  # stage 1 has 4
@@ -72,7 +72,7 @@ INSIDE: list[tuple[str, Any]] = [
     ("gate_heads", 128),
     ("seed", 0),
     ("seed", 2**32 - 1),
-    *(("precision", value) for value in ("auto", "fp32", "bf16")),
+    *(("mixed_precision", value) for value in ("auto", "no", "bf16")),
     *(("metric", value) for value in ("accuracy", "f1", "matthews")),
     *(("head_query", value) for value in ("first", "mean", "learned")),
     *(("pooling", value) for value in ("mean", "first")),

@@ -290,7 +290,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory, encoder_dir: Path, task_data
     with pytest.MonkeyPatch.context() as patch:
         # transformers leaves a run's precision in this variable; other tests get it back as it was.
         patch.setenv("ACCELERATE_MIXED_PRECISION", "no")
-        settings = replace(TINY_SETTINGS, precision="bf16")
+        settings = replace(TINY_SETTINGS, mixed_precision="bf16")
         yield train_in(tmp_path_factory.mktemp("mixed"), encoder_dir, task_data, settings)
 
 
@@ -315,7 +315,7 @@ def test_bf16_is_mixed_precision(trained: TrainedRun, mixed: TrainedRun, task_da
 @pytest.mark.parametrize(
     "precision",
     [
-        "fp32",
+        "no",
         pytest.param("auto", marks=pytest.mark.skipif(torch.accelerator.is_available(), reason="it means bf16 there")),
     ],
 )
@@ -328,7 +328,9 @@ def test_single_precision_after_a_mixed_run(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, precision=precision), log=stop)
+        train(
+            str(encoder_dir), task_data, tmp_path / "ckpt", replace(TINY_SETTINGS, mixed_precision=precision), log=stop
+        )
     trained.interrupt_at("stage 1: epoch 2", tmp_path / "trained")
     epoch = f"stage1/checkpoint-{len(task_data.train) // TINY_SETTINGS.batch_size}"
     assert differing_weights(tmp_path / "ckpt.partial" / epoch, tmp_path / "trained.partial" / epoch) == []

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from smartbert.evaluation.curves import SAVINGS
 from smartbert.evaluation.macs import layer_macs
-from smartbert.training.settings import PRECISIONS
+from smartbert.training.settings import MIXED_PRECISIONS
 from smartbert.training.stages import trains_in_bf16
 from smartbert_runtime.errors import InputError, TrainingError
 from studies.training.figures import CURVE_COLUMNS
@@ -244,6 +244,6 @@ def test_killed_process_can_be_repeated(done: Done, tmp_path: Path) -> None:
 
 def test_auto_precision_is_part_of_identity(done: Done) -> None:
     run = done.runs[0]
-    auto, fp32, bf16 = (replace(run, settings=replace(run.settings, precision=name)) for name in PRECISIONS)
+    auto, fp32, bf16 = (replace(run, settings=replace(run.settings, mixed_precision=name)) for name in MIXED_PRECISIONS)
     assert fp32.identity() != bf16.identity()
     assert auto.identity() == (bf16 if trains_in_bf16(auto.settings) else fp32).identity()

@@ -12,7 +12,7 @@ from tests.smartbert.conftest import TINY_SETTINGS, Batch
 
 
 def test_all_stages_are_timed(encoder_dir: Path, task_data: TaskData) -> None:
-    report = time_steps(str(encoder_dir), task_data, replace(TINY_SETTINGS, precision="bf16"), steps=4)
+    report = time_steps(str(encoder_dir), task_data, replace(TINY_SETTINGS, mixed_precision="bf16"), steps=4)
     costs = {cost.name: cost for cost in report.costs}
     assert list(costs) == ["plain", "stage 1, ungated", "stage 1, soft", "stage 1, hard", "stage 2"]
     assert (costs["plain"].ratio, costs["plain"].low, costs["plain"].high) == (1.0, 1.0, 1.0)
@@ -42,7 +42,9 @@ def test_each_stage_trains_its_own_parts(encoder_dir: Path, batch: Batch) -> Non
 
 
 def test_conditions_name_padded_length(encoder_dir: Path, task_data: TaskData) -> None:
-    report = time_steps(str(encoder_dir), task_data, replace(TINY_SETTINGS, batch_size=1, precision="auto"), steps=4)
+    report = time_steps(
+        str(encoder_dir), task_data, replace(TINY_SETTINGS, batch_size=1, mixed_precision="auto"), steps=4
+    )
     words = report.conditions.split()
     assert 3.0 <= float(words[words.index("tokens") - 1]) <= 24.0
     assert "fp32" in report.conditions
