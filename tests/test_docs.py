@@ -22,7 +22,7 @@ SCRIPTS: dict[str, str] = PYPROJECT["project"]["scripts"]
 SOURCE_ROOTS = (ROOT, ROOT / "runtime", ROOT / "export", ROOT / "bench")
 COMMAND = re.compile(r"\b(smartbert-[a-z]+|python -m [\w.]*\w)(?![\w/])")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
-COMMON_OPTIONS = {"--help", "--version"}
+COMMON_OPTIONS = {"--version", "--quiet", "--help", "--install-completion"}  # of every command
 
 
 def page(file: Path) -> str:

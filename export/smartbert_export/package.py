@@ -46,8 +46,8 @@ class ExportReport:
 
 
 def export_package(
-    checkpoint: Path,
-    output: Path,
+    checkpoint: Path | str,
+    output: Path | str,
     options: ExportOptions | None = None,
     *,
     reporter: Reporter = SILENT,
@@ -57,7 +57,7 @@ def export_package(
     Raises ConfigError for a fixed shape longer than the model, ExportError for a checkpoint that cannot be cut,
     ParityError (nothing is written) when a part or a decision differs from PyTorch's.
     """
-    options = options or ExportOptions()
+    options, checkpoint, output = options or ExportOptions(), Path(checkpoint), Path(output)
     graphs = options.graphs
     if checkpoint.resolve().is_relative_to(output.resolve()):
         raise InputError(f"{output} holds the checkpoint itself", hint="name another folder for the package")

@@ -18,8 +18,8 @@ DEV_SPLITS = ("validation", "dev", "validation_matched", "test")
 class DataSource:
     """Two local files, or a data set by name (hub or local folder), with the columns to read."""
 
-    train_file: Path | None = None
-    dev_file: Path | None = None
+    train_file: Path | str | None = None
+    dev_file: Path | str | None = None
     dataset: str | None = None
     task: str | None = None
     dev_split: str | None = None

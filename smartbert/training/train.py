@@ -18,7 +18,8 @@ from smartbert.checkpoint_folder import (
     write_check_texts,
     write_golden_texts,
 )
-from smartbert.data.splits import TaskData
+from smartbert.data.sources import DataSource
+from smartbert.data.splits import TaskData, load_task
 from smartbert.evaluation.recording import tokenize
 from smartbert.modeling import SmartBertForSequenceClassification
 from smartbert.plain_classifier import PlainClassifier
@@ -42,9 +43,9 @@ from smartbert_runtime.errors import ConfigError
 
 def train(
     model: str,
-    data: TaskData,
-    output: Path,
-    settings: TrainingSettings,
+    data: TaskData | DataSource,
+    output: Path | str,
+    settings: TrainingSettings | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -54,13 +55,16 @@ def train(
     """Train an arm (SmartBERT's two stages by default) and write the checkpoint folder `output`, whole or not at all.
 
     model: hub name or folder of a pretrained encoder.
+    data: files or a data set, or what was read of them. settings: None is the recipe "best".
     resume: go on from the last epoch that an interrupted run left in `OUTPUT.partial`. Without it, and without
     `overwrite`, such a run is refused rather than thrown away.
     log: receives the lines of the training log: the texts' counts, each epoch's figures, the chosen threshold.
     Raises ConfigError for an encoder or setting that cannot be used, InputError for the output folder, TrainingError
     for a loss that is not a number.
     """
-    settings = settings_of(settings)
+    settings, output = settings_of(settings or TrainingSettings()), Path(output)
+    if isinstance(data, DataSource):
+        data = load_task(data, validation_fraction=settings.validation_fraction, seed=settings.seed)
     identity = run_identity(model, data, settings)
     work = working_folder(output)
     process = this_process()  # one of several under torchrun: only the main one writes outside the Trainer
