@@ -168,7 +168,9 @@ class PlainClassifier(nn.Module):
             return PlainHead(model.base_model.pooler.dense, model.classifier)
         return PlainHead(model.classifier.dense, model.classifier.out_proj)
 
-    def logits(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """Ids (b,s) -> logits (b,c)."""
         output = self.classifier(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         return cast(Tensor, output[0])  # a config may have it return a tuple

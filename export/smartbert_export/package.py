@@ -64,7 +64,7 @@ def export_package(
     check_target(output, overwrite=options.overwrite)
 
     stages = Stages(reporter)
-    stages.begin().step("loading the checkpoint")
+    stages.begin()
     source = open_checkpoint(checkpoint, gates=options.gates)
     if not (options.gates or source.gates_left_out):
         reporter.note("this checkpoint has no gates to leave out")

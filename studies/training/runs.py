@@ -69,7 +69,7 @@ class Run:
         """What equal runs have in common: settings, texts, encoder, and what they start from."""
         texts = self.task.dataset if self.data is None else digest_once(self.data / self.task.name, TEXT_FILES)
         return {
-            "settings": {**asdict(settings_of(self.settings)), "mixed_precision": _precision(self.settings)},
+            "settings": {**asdict(settings_of(self.settings)), "mixed_precision": _mixed(self.settings)},
             "max_train_samples": self.max_train_samples,
             "texts_from": texts,
             "encoder": encoder_digest_once(self.model),
@@ -89,8 +89,12 @@ def is_done(run: Run, results: Path) -> bool:
 
 def _normalized(identity: dict[str, Any]) -> dict[str, Any]:
     """A file's identity, with settings that its arm does not use at today's defaults, as in a new run's identity."""
+    given = dict(identity["settings"])
+    if "precision" in given:  # what `mixed_precision` was called
+        former = given.pop("precision")
+        given["mixed_precision"] = "no" if former == "fp32" else former
     try:
-        settings = settings_of(TrainingSettings(**identity["settings"]))
+        settings = settings_of(TrainingSettings(**given))
     except (TypeError, ConfigError):
         return {}  # of another version, with other settings
     start = identity["start"]
@@ -171,16 +175,16 @@ def _conditions(settings: TrainingSettings) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "precision": _precision(settings),
+        "precision": "bf16" if trains_in_bf16(settings) else "fp32",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
 
 
-def _precision(settings: TrainingSettings) -> str:
+def _mixed(settings: TrainingSettings) -> str:
     """What `auto` means here: figures from a GPU and from a CPU are not comparable."""
-    return "bf16" if trains_in_bf16(settings) else "fp32"
+    return "bf16" if trains_in_bf16(settings) else "no"
 
 
 def _code() -> str:

@@ -127,7 +127,9 @@ def test_base_install_benches(device: Device, package_dir: Path) -> None:
 
 
 def test_missing_extras(device: Device, package_dir: Path, checkpoint_dir: Path) -> None:
-    data = ("--train-file", "train.tsv", "--dev-file", "dev.tsv")
+    file = device.home / "train.tsv"
+    file.write_text("text\tlabel\n" + "a\tx\nb\ty\n" * 10, encoding="utf-8")
+    data = ("--train-file", str(file), "--dev-file", str(file))
     done = device.run("smartbert-train", "--model", "encoder", "--output", "ckpt", *data)
     assert_missing(done, "smartbert-train", "train")
     assert_missing(device.run("smartbert-export", checkpoint_dir, "out"), "smartbert-export", "export")

@@ -30,7 +30,7 @@ class AtStep(Reporter):
         self._text, self._action = text, action
 
     def step(self, text: str) -> None:
-        if text == self._text:
+        if text.split(": ")[-1] == self._text:  # without the stage's number
             self.times += 1
             self._action()
 

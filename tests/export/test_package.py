@@ -54,6 +54,7 @@ def test_manifest(package_dir: Path, checkpoint_dir: Path) -> None:
         "fixed_shape": None,
         "gates": True,
         "early_exits": True,
+        "text_pairs": None,
     }
     assert manifest["labels"] == list(LABELS)
     assert [spec["name"] for spec in manifest["input"]] == ["input_ids", "attention_mask", "token_type_ids"]

@@ -218,7 +218,7 @@ def test_gates_left_out(checkpoint_dir: Path, model: SmartBertForSequenceClassif
     [
         ({"problem_type": "multi_label_classification"}, "for multi_label_classification"),
         ({"num_labels": 1}, "for regression"),
-        ({"is_decoder": True}, "does not answer as the sum of its parts"),
+        ({"is_decoder": True}, "is_decoder True"),
     ],
 )
 def test_other_problem_type_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:

@@ -115,7 +115,8 @@ def test_settings_are_frozen() -> None:
 def test_help_and_group_of_every_field() -> None:
     about = TrainingSettings.help()
     assert list(about) == NAMES
-    groups = {"Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds"}
+    advanced = ("Stages", "Loss terms", "Optimizer", "Model", "Choice of epoch and thresholds")
+    groups = {"What most people set", *(f"{name} (advanced)" for name in advanced)}
     for name, (text, group) in about.items():
         assert len(text) > 15 and text.endswith("."), name
         assert group in groups, name

@@ -177,9 +177,9 @@ def test_golden_texts_span_all_lengths(trained: TrainedRun) -> None:
 
 def test_log_of_a_run(trained: TrainedRun, task_data: TaskData) -> None:
     kept_back = len(task_data.validation)
-    assert f"4 layers; {60 - kept_back} texts to train on, {kept_back} to choose with, 40 to" in trained.log[0]
+    assert f"4 layers; {60 - kept_back} texts to train on, {kept_back} to choose with, 40 to" in trained.log[2]
     assert epochs(trained.log) == ["stage 1: epoch 1", "stage 1: epoch 2", "stage 2: epoch 1"]
-    assert "layers run" in trained.log[1] and "skip rate [" in trained.log[1] and "exit accuracy [" in trained.log[1]
+    assert "layers run" in trained.log[3] and "skip rate [" in trained.log[3] and "exit accuracy [" in trained.log[3]
     chosen = trained.report.exit_threshold
     assert trained.log[-1].startswith(f"exit threshold {chosen:.4g} changes the answer of 0 of {kept_back}")
 

@@ -66,7 +66,7 @@ def test_export_cost_by_step(checkpoint_dir: Path, texts_file: Path, capsys: pyt
     measure_export(checkpoint_dir, texts_file, layout=["separate"], precision=["fp32"])
     output = capsys.readouterr().out
     found = rows(output)
-    assert list(found) == ["reading", "recording", "tracing", "counting", "writing", "checking"]
+    assert list(found) == ["reading", "comparing", "recording", "tracing", "counting", "writing", "checking"]
     assert all(float(seconds) >= 0.0 for seconds, _ in found.values())
     assert "separate, fp32:" in output
     for condition in ("cores", "torch", "onnxruntime", "Python"):
