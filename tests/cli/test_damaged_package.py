@@ -127,12 +127,12 @@ def test_invalid_manifest(call: Call, package_copy: Path, command: Command, case
 
 @both
 def test_link_to_other_bytes(call: Call, package_copy: Path, command: Command) -> None:
-    graph = package_copy / "graphs" / "gate_02.onnx"
+    graph = package_copy / "graphs" / "layer_02.onnx"
     outside = package_copy.parent / "gate.onnx"
     outside.write_bytes(graph.read_bytes()[:-1] + b"?")
     graph.unlink()
     graph.symlink_to(outside)
-    command(call, package_copy, "graphs/gate_02.onnx does not match the manifest")
+    command(call, package_copy, "graphs/layer_02.onnx does not match the manifest")
 
 
 def test_newer_minor_schema_is_noted(call: Call, package_copy: Path) -> None:

@@ -128,7 +128,8 @@ def test_base_install_benches(device: Device, package_dir: Path) -> None:
 
 def test_missing_extras(device: Device, package_dir: Path, checkpoint_dir: Path) -> None:
     file = device.home / "train.tsv"
-    file.write_text("text\tlabel\n" + "a\tx\nb\ty\n" * 10, encoding="utf-8")
+    rows = "".join(f"text {number}\t{number % 2}\n" for number in range(40))
+    file.write_text("text\tlabel\n" + rows, encoding="utf-8")
     data = ("--train-file", str(file), "--dev-file", str(file))
     done = device.run("smartbert-train", "--model", "encoder", "--output", "ckpt", *data)
     assert_missing(done, "smartbert-train", "train")
