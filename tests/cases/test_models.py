@@ -90,7 +90,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "another padding token": lambda folder: save_bert(folder, {"pad_token": "[MASK]"}),
     "torchscript": lambda folder: save_bert(folder, torchscript=True),
     "tuples": lambda folder: save_bert(folder, return_dict=False),
-    "all outputs": lambda folder: save_bert(folder, output_hidden_states=True, output_attentions=True),
+    "hidden states too": lambda folder: save_bert(folder, output_hidden_states=True),
     "dropout and activation": lambda folder: save_bert(folder, classifier_dropout=0.5, hidden_act="relu"),
     "one segment": lambda folder: save_bert(folder, type_vocab_size=1),
     "added tokens": added_tokens,
