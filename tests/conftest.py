@@ -167,20 +167,17 @@ def make_decisive(model: SmartBertForSequenceClassification, tokenizer: PreTrain
         x_bsh = model.run_layer(index, x_bsh, mask_b11s)
 
 
-def save_checkpoint(
-    model: SmartBertForSequenceClassification, folder: Path, *, ranges: bool = True, check_texts: bool = True
-) -> None:
+def save_checkpoint(model: SmartBertForSequenceClassification, folder: Path, *, ranges: bool = True) -> None:
     """Model, tokenizer, golden texts and, as a recent smartbert-train writes them, ranges of activations.
 
-    check_texts: also the texts that --keep-texts keeps, few of them: without, an export makes 500 of the golden ones.
+    And the texts that --keep-texts keeps, few of them: without these, an export makes 500 of the golden ones.
     """
     tokenizer = make_tokenizer()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     lines = [json.dumps({"text": text}) for text in SENTENCES]
     (folder / "golden_texts.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if check_texts:
-        shutil.copyfile(folder / "golden_texts.jsonl", folder / "check_texts.jsonl")
+    shutil.copyfile(folder / "golden_texts.jsonl", folder / "check_texts.jsonl")
     if ranges:
         settings = TokenizerSettings(max_length=model.config.max_input_length, pad_id=0, type_ids=True)
         tokens = TextTokenizer(tokenizer.backend_tokenizer.to_str().encode(), settings).encode(SENTENCES)

@@ -124,10 +124,13 @@ class SmartBert:
 
         >>> model.policy(deadline_ms=5.0)
         """
+        own = self.policies.preset(self.sessions.variant.name, preset)
+        if not changes:  # as for every text that is classified without a policy
+            return own
         known = {field.name for field in fields(Policy)}
         if unknown := sorted(set(changes) - known):
             raise ConfigError(f"a policy has no {unknown[0]!r}", hint="it has: " + ", ".join(sorted(known)))
-        return replace(self.policies.preset(self.sessions.variant.name, preset), **changes)
+        return replace(own, **changes)
 
     def classify(
         self,

@@ -148,7 +148,7 @@ class Policy:
         if isinstance(self.exit_threshold, NotGiven) and not exits_given:
             changes |= {name: getattr(own, name) for name in ("rule", "exit_threshold", "exit_thresholds", "patience")}
             changes["no_exit"] = self.no_exit or own.no_exit
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes) if changes else self  # type: ignore[arg-type]
 
     def at_full_depth(self) -> Policy:
         """The same policy with every layer run and only the last head evaluated."""
