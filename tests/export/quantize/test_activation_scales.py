@@ -9,12 +9,19 @@ import pytest
 from numpy.typing import NDArray
 
 from smartbert.activations.ranges import Histogram, HistogramBuilder
-from smartbert_export.quantize.activation_scales import ActivationScale, covering, least_error, squared_error
+from smartbert_export.quantize.activation_scales import (
+    STRENGTH,
+    ActivationScale,
+    covering,
+    least_error,
+    smoothed,
+    squared_error,
+)
 
 
 def recorded(values: NDArray[np.float64]) -> Histogram:
     builder = HistogramBuilder()
-    builder.add(values.astype(np.float32))
+    builder.add(values.astype(np.float32).reshape(len(values), -1))
     return builder.histogram()
 
 
@@ -66,3 +73,16 @@ def test_values_of_one_sign() -> None:
     values = np.abs(np.random.default_rng(4).normal(size=50_000)) - 0.17
     found = least_error(recorded(values))
     assert found.zero_point < 20 and -found.zero_point * found.scale == pytest.approx(-0.17, abs=0.02)
+
+
+def test_smoothed_channels() -> None:
+    """A channel that is 16 times as wide takes 16^0.75 = 8 times the divisor: the others get 8 times the levels."""
+    values_ti = np.random.default_rng(5).uniform(-1.0, 1.0, size=(4000, 4)) * (16.0, 1.0, 1.0, 0.0)
+    histogram = recorded(values_ti)
+    found, whole = smoothed(histogram), covering(histogram.minimum, histogram.maximum)
+    assert STRENGTH == 0.75 and found.divisors[0] / found.divisors[1] == pytest.approx(8.0, rel=1e-2)
+    assert 0.0 < found.divisors[3] < found.divisors[1], "a channel that is always 0"
+    divisors_i = np.array(found.divisors)
+    narrow = (values_ti / divisors_i)[:, 1]
+    assert error_of(narrow, found) ** 0.5 * divisors_i[1] < error_of(values_ti[:, 1], whole) ** 0.5 / 6
+    assert -found.zero_point * found.scale <= (values_ti / divisors_i).min() + found.scale

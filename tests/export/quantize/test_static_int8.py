@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from smartbert.activations.ranges import ActivationRanges
 from smartbert_export.graphs.cut import CutParts
 from smartbert_export.parts.signatures import Part, parts
 from smartbert_export.precisions import INT8, STATIC, STATIC_CLIPPED
-from smartbert_export.quantize.activation_scales import covering, part_scales
+from smartbert_export.quantize.activation_scales import covering, part_scales, smoothed
 from smartbert_export.quantize.quantized_graph import quantized
 from smartbert_runtime import SmartBert
 from tests.conftest import SENTENCES
@@ -103,22 +104,40 @@ def test_scales_are_those_of_the_ranges(cut: CutParts, ranges: ActivationRanges)
     points = {"hidden": "hidden_01", "hidden_next": "hidden_02"}
     for tensor, point in points.items():
         recorded = ranges.points[point]
-        scale = covering(recorded.minimum, recorded.maximum)
+        scale = smoothed(recorded)
         assert float(arrays[f"{tensor}.flat.scale"]) == scale.scale
         assert int(arrays[f"{tensor}.flat.zero_point"]) == scale.zero_point
     inner = {name for name in arrays if name.endswith(".zero_point") and arrays[name].dtype == np.uint8}
+    mixed = ranges.points["layer_02/attention.output.dense"]
+    scales = {float(arrays[name.replace("zero_point", "scale")]) for name in inner}
+    assert covering(mixed.minimum, mixed.maximum).scale in scales, "not smoothed"
     assert len(inner) == 5 and {"hidden.flat.zero_point", "hidden_next.flat.zero_point"} < inner
+
+
+def test_smoothed_products_compute_the_same(cut: CutParts, ranges: ActivationRanges, state: Arrays) -> None:
+    """What linear layers read is divided, and their weights are multiplied by the same numbers."""
+    bare = replace(ranges, points={name: replace(p, minima=(), maxima=()) for name, p in ranges.points.items()})
+    part = part_named(cut, "layer_02")
+    wanted = run(onnx.load(cut.file(part)), state)[0]
+    real_bs = state["mask"][:, 0, 0] == 0
+    off = {}
+    for name, known in (("smoothed", ranges), ("bare", bare)):
+        model = static(cut, "layer_02", known)
+        divided = {node.input[0] for node in model.graph.node if node.output[0].endswith(".divided")}
+        assert len(divided) == (3 if name == "smoothed" else 0)
+        off[name] = np.square(run(model, state)[0] - wanted)[real_bs].mean()
+    assert 0.0 < off["smoothed"] < 1.5 * off["bare"], "the tiny model's channels are about equally wide"
 
 
 def test_exit_part_reads_its_layers_output(cut: CutParts, ranges: ActivationRanges) -> None:
     part = part_named(cut, "exit_02")
     graph = onnx.load(cut.file(part)).graph
     recorded = ranges.points["hidden_02"]
-    assert part_scales(graph, part, ranges, STATIC)["hidden"] == covering(recorded.minimum, recorded.maximum)
+    assert part_scales(graph, part, ranges, STATIC)["hidden"] == smoothed(recorded)
     gate = part_named(cut, "gate_02")
     recorded = ranges.points["hidden_01"]
     found = part_scales(onnx.load(cut.file(gate)).graph, gate, ranges, STATIC)["hidden"]
-    assert found == covering(recorded.minimum, recorded.maximum)
+    assert found == smoothed(recorded)
 
 
 def test_unknown_tensor_gets_a_scale_per_token(cut: CutParts, ranges: ActivationRanges, tmp_path: Path) -> None:

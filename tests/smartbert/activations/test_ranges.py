@@ -22,7 +22,7 @@ from smartbert_runtime.errors import ConfigError
 
 def some_ranges() -> ActivationRanges:
     builder = HistogramBuilder()
-    builder.add(np.linspace(-3.0, 1.0, 500, dtype=np.float32))
+    builder.add(np.linspace(-3.0, 1.0, 500, dtype=np.float32).reshape(-1, 2))
     return ActivationRanges(texts=7, tokens=500, points={"hidden_00": builder.histogram()})
 
 
@@ -32,9 +32,12 @@ def test_counts_match_numpy() -> None:
     parts = [rng.normal(size=300) * scale for scale in (0.001, 1.0, 40.0)]
     builder = HistogramBuilder()
     for part in parts:
-        builder.add(part.astype(np.float32))
+        builder.add(part.astype(np.float32).reshape(-1, 3))
     found, values = builder.histogram(), np.concatenate(parts).astype(np.float32)
     assert (found.minimum, found.maximum) == (float(values.min()), float(values.max()))
+    channels_vc = values.reshape(-1, 3)
+    np.testing.assert_allclose(found.minima, channels_vc.min(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(found.maxima, channels_vc.max(axis=0), rtol=1e-4)
     assert found.limit / 2 <= np.abs(values).max() < found.limit and np.log2(found.limit).is_integer()
     expected, edges = np.histogram(values, bins=BINS, range=(-found.limit, found.limit))
     assert sum(found.counts) == len(values)
@@ -45,7 +48,7 @@ def test_counts_match_numpy() -> None:
 def test_value_that_is_not_finite() -> None:
     for value in (np.nan, np.inf):
         with pytest.raises(ConfigError, match="not finite numbers"):
-            HistogramBuilder().add(np.array([1.0, value], dtype=np.float32))
+            HistogramBuilder().add(np.array([[1.0], [value]], dtype=np.float32))
 
 
 def test_file_is_read_back(tmp_path: Path) -> None:
@@ -61,6 +64,7 @@ def test_file_is_read_back(tmp_path: Path) -> None:
         (lambda text: text.replace('"texts"', '"textz"'), "unknown key 'textz'"),
         (lambda text: json.dumps({**json.loads(text), "points": {"hidden_00": {}}}), "lacks the key 'minimum'"),
         (lambda text: text.replace('"limit": 4.0', '"limit": -4.0'), "hidden_00 holds no histogram"),
+        (lambda text: text.replace('"minima": [-3.0, ', '"minima": ['), "hidden_00 holds no histogram"),
     ],
 )
 def test_damaged_file(tmp_path: Path, damage: object, says: str) -> None:
@@ -70,6 +74,19 @@ def test_damaged_file(tmp_path: Path, damage: object, says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:
         read_ranges(tmp_path)
     assert "--scales-file" in str(error.value.hint)
+
+
+def test_file_without_ranges_of_channels(tmp_path: Path) -> None:
+    """As it was written before they were recorded."""
+    ranges = some_ranges()
+    write_ranges(tmp_path, ranges)
+    file = tmp_path / RANGES_FILE
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for point in content["points"].values():
+        del point["minima"], point["maxima"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    bare = replace(ranges.points["hidden_00"], minima=(), maxima=())
+    assert read_ranges(tmp_path) == replace(ranges, points={"hidden_00": bare})
 
 
 def test_fewer_bins(tmp_path: Path) -> None:
