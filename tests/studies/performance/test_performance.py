@@ -12,6 +12,7 @@ import pytest
 from smartbert_export.options import ExportOptions, GraphOptions
 from smartbert_export.package import export_package
 from studies.performance.export_cost import measure_export
+from studies.performance.int8_accuracy import compare_int8
 from studies.performance.layouts_table import make_table
 from studies.performance.quantization_rivals import compare_schemes
 from tests.conftest import SENTENCES
@@ -59,6 +60,24 @@ def test_deciding_against_the_layer(layouts_dir: Path, texts_file: Path, tmp_pat
     record = json.loads(saved.read_text(encoding="utf-8"))
     assert list(rows(output)) == ["8", "16"] and "onnxruntime" in output
     assert record["layer"] == 2 and all(record[length]["block_us"] > 0.0 for length in ("8", "16"))
+
+
+def test_int8_accuracy_of_every_scheme(
+    checkpoint_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = json.loads((checkpoint_dir / "config.json").read_text(encoding="utf-8"))["id2label"]
+    labeled, saved = tmp_path / "labeled.tsv", tmp_path / "saved.jsonl"
+    lines = [f"{text}\t{labels[str(row % len(labels))]}" for row, text in enumerate(SENTENCES)]
+    labeled.write_text("text\tlabel\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    compare_int8(checkpoint_dir, [labeled], scales_file=labeled, repeats=1, save=saved)
+    output = capsys.readouterr().out
+    found = rows(output)
+    assert found["fp32"][1:3] == ["100.00%", "0.0000"]
+    assert {"fixed, whole range", "fixed, smoothed", "per token", "package, own policy"} < set(found)
+    record = json.loads(saved.read_text(encoding="utf-8"))
+    assert record["texts"] == len(SENTENCES) and set(record["rows"]) == set(found)
+    assert 0.0 < record["rows"]["per token"]["change"] < 0.1
+    assert "onnxruntime" in output and "Pooled over every line" in output
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
