@@ -38,6 +38,7 @@ from smartbert_export.quantize.quantized_graph import quantized
 from smartbert_export.source_checkpoint import open_checkpoint
 from smartbert_runtime import SmartBert
 from smartbert_runtime.cli.command import run_command
+from smartbert_runtime.decisions.rules import softmax
 from smartbert_runtime.errors import InputError
 from smartbert_runtime.package.manifest import FUSED
 from smartbert_runtime.package.open import Package, open_package
@@ -244,7 +245,7 @@ def _shipped_rows(
 
 def _row(fp32_rc: NDArray[np.float32], int8_rc: NDArray[np.float32], label_ids_r: NDArray[np.int64]) -> Row:
     losses_r = paired_losses(fp32_rc, int8_rc, label_ids_r)
-    change_rc = np.abs(_softmax(fp32_rc) - _softmax(int8_rc))
+    change_rc = np.abs(softmax(fp32_rc) - softmax(int8_rc))
     return Row(
         loss=estimate_loss(losses_r),
         only_fp32=int((losses_r > 0).sum()),
@@ -252,12 +253,6 @@ def _row(fp32_rc: NDArray[np.float32], int8_rc: NDArray[np.float32], label_ids_r
         same_labels=float((fp32_rc.argmax(axis=1) == int8_rc.argmax(axis=1)).mean()),
         change=float(change_rc.max(axis=1).mean()),
     )
-
-
-def _softmax(logits_rc: NDArray[np.float32]) -> NDArray[np.float64]:
-    powers_rc = np.exp(logits_rc.astype(np.float64) - logits_rc.max(axis=1, keepdims=True))
-    shares_rc: NDArray[np.float64] = powers_rc / powers_rc.sum(axis=1, keepdims=True)
-    return shares_rc
 
 
 def _table(rows: Mapping[str, Row]) -> str:

@@ -23,6 +23,7 @@ def choose_ranges(
 ) -> ActivationRanges | None:
     """The ranges of the texts in `file`, else the checkpoint's; None where it has none, with a note.
 
+    A note, too, where a checkpoint's lack the ranges of channels (as they were recorded formerly).
     Of a longer file, MOST_TEXTS texts are used, evenly spread.
     """
     if file is None:
@@ -30,6 +31,11 @@ def choose_ranges(
             reporter.note(
                 "this checkpoint has no ranges of activations, so int8 computes a scale for each token, which is "
                 "slower; --scales-file TEXTS records them"
+            )
+        elif not all(point.minima for point in source.ranges.points.values()):
+            reporter.note(
+                "this checkpoint has no ranges of its activations' channels, so int8 does not smooth them, which loses "
+                "accuracy; --scales-file TEXTS records them"
             )
         return source.ranges
     examples = read_examples(file, Columns())

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from smartbert_export.graphs.flat_tokens import flat_name, flatten_tokens
 from smartbert_export.quantize.activation_scales import ActivationScale
 from smartbert_export.quantize.weights import LARGEST, Weight, add_constant, replace_nodes, scaled, weights
+from smartbert_runtime.errors import ExportError
 
 _ZERO_POINT = 128
 
@@ -106,6 +107,12 @@ class _Products:
             self._done.add(weight.name)
             array_io = weight.array_io
             if divisors:
+                if len(divisors) != len(array_io):
+                    raise ExportError(
+                        f"activations were recorded in {len(divisors)} channels where {weight.name} takes "
+                        f"{len(array_io)}",
+                        hint="the recorded ranges are another model's: give --scales-file",
+                    )
                 array_io = array_io * np.array(divisors, dtype=np.float32)[:, None]
             numbers_io, scale_1o = scaled(array_io, over=0, largest=self._largest)
             names = [f"{weight.name}.{kind}" for kind in ("int8", "scale", "zero_point")]

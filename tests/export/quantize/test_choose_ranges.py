@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ def test_older_checkpoint(model: SmartBertForSequenceClassification, classifier:
     assert choose_ranges(source, None, classifier.tokenizer, source.policy(), reporter=reporter) is None
     (note,) = reporter.notes
     assert "no ranges of activations" in note and "--scales-file" in note
+
+
+def test_ranges_without_channels(
+    model: SmartBertForSequenceClassification, classifier: SmartBert, tmp_path: Path
+) -> None:
+    save_checkpoint(model, tmp_path)
+    file = tmp_path / RANGES_FILE
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for point in content["points"].values():
+        del point["minima"], point["maxima"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    source, reporter = open_checkpoint(tmp_path), Recorder()
+    assert choose_ranges(source, None, classifier.tokenizer, source.policy(), reporter=reporter) is source.ranges
+    (note,) = reporter.notes
+    assert "no ranges of its activations' channels" in note and "--scales-file" in note
 
 
 def test_damaged_ranges(model: SmartBertForSequenceClassification, tmp_path: Path) -> None:

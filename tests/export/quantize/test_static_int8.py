@@ -21,6 +21,7 @@ from smartbert_export.precisions import INT8, STATIC, STATIC_CLIPPED
 from smartbert_export.quantize.activation_scales import covering, part_scales, smoothed
 from smartbert_export.quantize.quantized_graph import quantized
 from smartbert_runtime import SmartBert
+from smartbert_runtime.errors import ExportError
 from tests.conftest import SENTENCES
 
 Arrays = dict[str, NDArray[Any]]
@@ -127,6 +128,15 @@ def test_smoothed_products_compute_the_same(cut: CutParts, ranges: ActivationRan
         assert len(divided) == (3 if name == "smoothed" else 0)
         off[name] = np.square(run(model, state)[0] - wanted)[real_bs].mean()
     assert 0.0 < off["smoothed"] < 1.5 * off["bare"], "the tiny model's channels are about equally wide"
+
+
+def test_ranges_of_a_narrower_model_are_refused(cut: CutParts, ranges: ActivationRanges) -> None:
+    point = ranges.points["hidden_01"]
+    narrower = replace(point, minima=point.minima[:-1], maxima=point.maxima[:-1])
+    other = replace(ranges, points={**ranges.points, "hidden_01": narrower})
+    with pytest.raises(ExportError, match=r"where .* takes") as error:
+        static(cut, "layer_02", other)
+    assert "--scales-file" in str(error.value.hint)
 
 
 def test_exit_part_reads_its_layers_output(cut: CutParts, ranges: ActivationRanges) -> None:
